@@ -1,0 +1,110 @@
+SHELL         := /bin/bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS     += --no-print-directory
+
+# The version is stamped here and not by Go's own look at the repository, which
+# fails the build where git distrusts the owner of a mounted checkout.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+LINT    := go tool -modfile=scripts/tools/go.mod golangci-lint
+
+#: Packages to test, lint, fuzz and measure
+PKG ?= ./...
+#: Longest time for the tests of one package
+TIMEOUT ?= 20m
+#: Time for each fuzz target
+FUZZ ?= 10s
+#: Benchmarks to run, a regular expression
+BENCH ?= .
+#: Runs of each benchmark; benchstat wants 6 or more
+COUNT ?= 1
+#: Random fault histories for sim
+SEEDS ?= 2000
+
+##@ Everyday
+.PHONY: build
+build: ## Build bin/lockstep
+	$(GOBUILD) -o bin/ ./cmd/lockstep
+
+# The race detector needs a C compiler with its headers, and not every platform
+# has it. Building the one package that needs all of that asks Go itself.
+.PHONY: test
+test: ## All tests, under the race detector where a C compiler is found
+	@race=-race; \
+	go build -race runtime/cgo 2>/dev/null || { \
+		race=; export CGO_ENABLED=0; \
+		echo 'make test: no working C compiler for the race detector, testing without it'; }; \
+	set -x; go test $$race -shuffle=on -timeout=$(TIMEOUT) $(PKG)
+
+.PHONY: demo
+demo: build ## Three nodes, real files, kill -9, failover and failback, in a minute
+	CGO_ENABLED=0 go run ./scripts/demo -bin bin/lockstep
+
+.PHONY: lint
+lint: ## All static checks
+	$(LINT) run $(PKG)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(LINT) fmt $(PKG)
+
+##@ Before a merge
+.PHONY: check
+check: ## All that CI runs, with the time of each step
+	.ci/run
+
+.PHONY: race
+race: ## All tests under the race detector, or an error
+	go test -race -shuffle=on -timeout=$(TIMEOUT) $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target, FUZZ long each
+	@go list -f '{{range .TestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' $(PKG) \
+	| while read -r package file; do \
+		[[ -n "$${file:-}" ]] || continue; \
+		for target in $$(sed -n 's/^func \(Fuzz[[:alnum:]_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$package $$target"; \
+			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZ) "$$package" </dev/null; \
+		done; \
+	done
+
+.PHONY: fmt-check
+fmt-check: ## Fail if a file is not formatted
+	$(LINT) fmt --diff $(PKG)
+
+.PHONY: tidy-check
+tidy-check: ## Fail if go.mod or go.sum is not tidy
+	go mod tidy -diff
+
+##@ Now and then
+.PHONY: sim
+sim: ## SEEDS random fault histories of whole clusters
+	go test -count=1 -timeout=0 ./cmd/internal/clustertest -run History -seeds $(SEEDS)
+
+.PHONY: bench
+bench: build ## The state machine's benchmarks and those of three processes over HTTP
+	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=2h ./fsm ./cmd/... | tee bin/bench.txt
+
+.PHONY: cover
+cover: ## Coverage of all packages by all tests
+	@mkdir -p bin
+	go test -coverpkg=./... -coverprofile=bin/cover.out -timeout=$(TIMEOUT) $(PKG)
+	go tool cover -func=bin/cover.out | tail -1
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities (asks the Go vulnerability database)
+	go tool -modfile=scripts/tools/go.mod govulncheck $(PKG)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+.PHONY: help
+help: ## Say what there is
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 } \
+		/^#: / { says = substr($$0, 4) } \
+		/^[A-Z]+ \?= / && says { split($$0, a, / \?= /); vars = vars sprintf("  %-11s %s (now %s)\n", a[1], says, ENVIRON[a[1]] == "" ? a[2] : ENVIRON[a[1]]); says = "" } \
+		END { printf "\nVariables, as in make fuzz FUZZ=1m\n%s", vars }' $(MAKEFILE_LIST)

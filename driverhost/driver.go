@@ -1,0 +1,222 @@
+package driverhost
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Token is the fencing token of a driver call. Tokens are ordered by Epoch and
+// then by Claim; every claim of a failover produces a greater one, and a storage
+// that can remember a token refuses calls that carry a lower one than it has
+// seen. See Kleppmann, "How to do distributed locking", for the idea and
+// section 5 of docs/design.md for the two halves.
+type Token struct {
+	Epoch uint64 `json:"epoch"` // epoch of the cluster under which the call is made
+	Claim uint64 `json:"claim"` // log index of the claim that produced the epoch; 0 before the first failover
+}
+
+// Less reports whether t was issued before o.
+func (t Token) Less(o Token) bool {
+	return t.Epoch < o.Epoch || t.Epoch == o.Epoch && t.Claim < o.Claim
+}
+
+// Volume is what a driver needs to know of a volume.
+type Volume struct {
+	ID                    string // UUID
+	Name                  string // the user's name for it; may be empty, need not be unique
+	SizeGiB               int64  // at least 1
+	Replicated            bool   // its type has replication_enabled
+	ProviderID            string // what the driver last reported
+	ProviderLocation      string // what the driver last reported
+	ReplicationDriverData string // what the driver last reported
+}
+
+// VolumeUpdate is what a driver reports of a volume. Empty strings leave the
+// recorded value as it is.
+type VolumeUpdate struct {
+	ProviderID                string
+	ProviderLocation          string
+	ReplicationExtendedStatus string
+	ReplicationDriverData     string
+}
+
+// Snapshot is what a driver needs to know of a snapshot.
+type Snapshot struct {
+	ID     string // UUID
+	Volume Volume
+}
+
+// OpenRequest says for whom a driver is opened.
+type OpenRequest struct {
+	Node            string // name of this node
+	Host            string // the service: node@backend
+	Cluster         string // the cluster it belongs to; empty outside clusters
+	ActiveBackendID string // the committed site; "default" is the primary
+	Token           Token  // of the committed epoch
+	Logger          hclog.Logger
+}
+
+// Opener starts a driver. A driver that is opened again knows nothing of what
+// its predecessor was told. An opener must work while the primary site is gone:
+// a service has to be able to start in the middle of a disaster.
+type Opener func(ctx context.Context, req OpenRequest) (Driver, error)
+
+// Driver is a storage driver of one service. Every call may come again after a
+// crash or a lost answer, so each must succeed when what it asks for already
+// holds. Calls about different volumes come at the same time. The context of a
+// call ends when the call is no longer wanted; the driver must then return as
+// soon as it can and start nothing more on the storage. Every mutating request
+// carries a [Token]; a driver whose storage can refuse lower tokens makes it do
+// so and returns [ErrFenced].
+type Driver interface {
+	// FreezeBackend tells the storage that its management is frozen;
+	// ThawBackend that it no longer is. One member of a cluster is asked.
+	FreezeBackend(ctx context.Context, token Token) error
+	ThawBackend(ctx context.Context, token Token) error
+
+	CreateVolume(ctx context.Context, req VolumeRequest) (VolumeUpdate, error)
+	DeleteVolume(ctx context.Context, req VolumeRequest) error
+	// ExtendVolume grows a volume to req.NewSizeGiB.
+	ExtendVolume(ctx context.Context, req ExtendVolumeRequest) error
+	CreateSnapshot(ctx context.Context, req SnapshotRequest) error
+	DeleteSnapshot(ctx context.Context, req SnapshotRequest) error
+
+	// Stats measures the backend as this service sees it now.
+	Stats(ctx context.Context) (Stats, error)
+
+	// Close ends the driver and waits for all it has started.
+	io.Closer
+}
+
+// ActiveActive are the calls that a driver needs to serve in a cluster that has
+// replication targets; the names are those of Cinder's specification
+// "Active/Active support - Replication".
+type ActiveActive interface {
+	// Failover makes req.Target the site that takes writes. One member of a
+	// cluster is asked at a time. It is idempotent per (failover, volume).
+	// [ErrInvalidReplicationTarget] and [ErrUnableToFailOver] are promises
+	// that nothing is promoted, or that all of it has been undone; after any
+	// other error the outcome counts as unknown and the call is repeated,
+	// perhaps by another member. A call that succeeds may report single
+	// volumes as failed.
+	Failover(ctx context.Context, req FailoverRequest) (FailoverResult, error)
+
+	// FailoverCompleted tells the driver which site is in use from now on.
+	// Every member is asked, also right after it started.
+	FailoverCompleted(ctx context.Context, req FailoverCompletedRequest) error
+}
+
+// Demoter is what a driver needs for planned switchovers that lose nothing.
+type Demoter interface {
+	// Demote copies what the secondary does not have yet and makes the site
+	// in use refuse writes and calls below req.Token. After an error the
+	// executor calls Failover with the old site as target to open it again.
+	Demote(ctx context.Context, req DemoteRequest) error
+}
+
+// HostFailover is Cinder's failover_host: a driver that has it, but not
+// [ActiveActive], can fail over as long as its service is in no cluster.
+type HostFailover interface {
+	FailoverHost(ctx context.Context, req FailoverRequest) (FailoverResult, error)
+}
+
+// VolumeRequest asks for something to be done to one volume.
+type VolumeRequest struct {
+	Token  Token
+	Volume Volume
+}
+
+// ExtendVolumeRequest asks for a volume to be grown.
+type ExtendVolumeRequest struct {
+	Token      Token
+	Volume     Volume
+	NewSizeGiB int64 // greater than Volume.SizeGiB
+}
+
+// SnapshotRequest asks for something to be done to one snapshot.
+type SnapshotRequest struct {
+	Token    Token
+	Snapshot Snapshot
+}
+
+// FailoverRequest asks a driver to promote a site.
+type FailoverRequest struct {
+	Token   Token    // of the epoch that the failover leads to
+	ID      string   // the failover
+	From    string   // the site in use so far
+	Target  string   // the site to promote; "default" is the primary
+	Planned bool     // nothing may be lost: refuse if something would be
+	Volumes []Volume // the replicated volumes of the backend
+}
+
+// FailoverResult is what a failover did.
+type FailoverResult struct {
+	Volumes []VolumeResult // volumes that need no change may be left out
+}
+
+// VolumeResult is what a failover did to one volume.
+type VolumeResult struct {
+	VolumeID string
+	Failed   bool   // this volume could not be promoted
+	Error    string // why, for people
+	VolumeUpdate
+}
+
+// FailoverCompletedRequest tells a driver which site is in use.
+type FailoverCompletedRequest struct {
+	Token           Token
+	ActiveBackendID string // never empty: "default" after a failback
+}
+
+// DemoteRequest asks for the site in use to be closed for writes.
+type DemoteRequest struct {
+	Token   Token
+	ID      string // the failover
+	From    string // the site in use
+	Target  string // the site that is to follow it
+	Volumes []Volume
+}
+
+// Stats is a measurement of a backend.
+type Stats struct {
+	At               time.Time // when it was taken
+	TotalCapacityGiB float64
+	FreeCapacityGiB  float64
+	Targets          []TargetStats // one per replication target
+}
+
+// TargetStats says how well one replication target follows the site in use.
+type TargetStats struct {
+	BackendID string
+	Healthy   bool
+	LastSync  time.Time     // when the target last held all that the source had; zero if never
+	Lag       time.Duration // age of the oldest write that the target may lack; negative if unknown
+	Error     string        // why it is not healthy, for people
+}
+
+// The errors that a driver's answer may wrap. Anything else is a failure whose
+// outcome is unknown.
+var (
+	// ErrInvalidReplicationTarget: the target is not one of the backend's, or
+	// cannot be failed over to from here. Nothing is promoted.
+	ErrInvalidReplicationTarget = errors.New("invalid replication target")
+
+	// ErrUnableToFailOver: the storage refuses, and nothing is promoted or
+	// all of it has been undone.
+	ErrUnableToFailOver = errors.New("unable to fail over")
+
+	// ErrTargetUnreachable: this member cannot reach the target; another one
+	// may. The outcome is unknown.
+	ErrTargetUnreachable = errors.New("replication target cannot be reached")
+
+	// ErrFenced: the storage has seen a greater token, so the caller acts on
+	// what is no longer true.
+	ErrFenced = errors.New("fenced: the storage has seen a later epoch")
+
+	// ErrBusy: the volume is in use in a way that forbids the call.
+	ErrBusy = errors.New("volume is busy")
+)

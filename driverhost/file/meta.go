@@ -1,0 +1,104 @@
+package file
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// A sidecar is what a site remembers of a volume or snapshot besides its bytes.
+// It never changes, and it is written before the file that it belongs to.
+type sidecar struct {
+	Name       string `json:"name"`   // volume-<id> or snapshot-<id>
+	Volume     string `json:"volume"` // id; of a snapshot, of its volume
+	Replicated bool   `json:"replicated"`
+}
+
+func decodeSidecar(data []byte) (sidecar, error) {
+	var m sidecar
+	if err := json.Unmarshal(data, &m); err != nil {
+		return sidecar{}, fmt.Errorf("damaged sidecar: %w", err)
+	}
+	if !isName(m.Name) || !validID(m.Volume) {
+		return sidecar{}, fmt.Errorf("damaged sidecar: name %q, volume %q", m.Name, m.Volume)
+	}
+	return m, nil
+}
+
+func (s *site) readSidecar(name string) (sidecar, error) {
+	data, err := os.ReadFile(s.file("meta", name))
+	if err != nil {
+		return sidecar{}, err
+	}
+	m, err := decodeSidecar(data)
+	if err == nil && m.Name != name {
+		err = fmt.Errorf("damaged sidecar: name %q in the file of %q", m.Name, name)
+	}
+	return m, err
+}
+
+// writeSidecar also takes back a deletion: the id is in use again.
+func (s *site) writeSidecar(m sidecar) error {
+	for _, peer := range s.peers {
+		if err := remove(s.file("deleted", peer, m.Name)); err != nil {
+			return err
+		}
+	}
+	if old, err := s.readSidecar(m.Name); err == nil && old == m {
+		return nil
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.file("meta", m.Name), append(data, '\n'))
+}
+
+// discard deletes a volume or snapshot and all that belongs to it. What is
+// replicated is first noted as deleted, per site: a replica is deleted because
+// of such a note, never because its source cannot be found.
+func (s *site) discard(m sidecar) error {
+	stored, err := s.readSidecar(m.Name)
+	unknown := err != nil && !errors.Is(err, fs.ErrNotExist) // a note too many does no harm
+	if m.Replicated || stored.Replicated || unknown {
+		if err := s.noteDeleted(m.Name); err != nil {
+			return err
+		}
+	}
+	return s.drop(m.Name)
+}
+
+func (s *site) noteDeleted(name string) error {
+	for _, peer := range s.peers {
+		dir := s.file("deleted", peer)
+		// A site that was added to the backend has no directory here yet.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := writeSynced(s.file("deleted", peer, name), nil); err != nil {
+			return err
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop deletes all files of a name, the sidecar last: while it is there, the
+// call that was interrupted is not over.
+func (s *site) drop(name string) error {
+	err := remove(s.place(name), s.place(name)+tmpSuffix, s.delta(name), s.replica(name), s.blockMap(name))
+	if err != nil {
+		return err
+	}
+	if err := syncDir(s.file("volumes"), s.file("snapshots"), s.file("replicas"), s.file("staging")); err != nil {
+		return err
+	}
+	if err := remove(s.file("meta", name)); err != nil {
+		return err
+	}
+	return syncDir(s.file("meta"))
+}

@@ -1,0 +1,205 @@
+package fsm
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// DefaultBackendID is the reserved id of the primary site.
+const DefaultBackendID = "default"
+
+// ReplicationStatus is where the replication of a cluster, a service or a volume
+// stands, in Cinder's words.
+type ReplicationStatus string
+
+// The replication statuses.
+const (
+	ReplicationEnabled       ReplicationStatus = "enabled"
+	ReplicationFailingOver   ReplicationStatus = "failing-over"
+	ReplicationFailedOver    ReplicationStatus = "failed-over"
+	ReplicationFailoverError ReplicationStatus = "failover-error"
+	ReplicationNotCapable    ReplicationStatus = "not-capable"
+	ReplicationError         ReplicationStatus = "error" // of a member whose driver refuses the committed site
+)
+
+// The reasons for which Lockstep itself disables clusters and services. What an
+// operator disabled has another reason, and stays disabled.
+const (
+	ReasonFailedOver    = "failed-over"
+	ReasonFailoverError = "failover-error"
+	ReasonFrozen        = "frozen"
+)
+
+// Cluster is the set of services that serve one backend together. A service
+// outside clusters has a cluster of its own, with Single set and its host as
+// name, so that it fails over by the same rules.
+type Cluster struct {
+	Name              string            `cbor:"1,keyasint"`
+	Single            bool              `cbor:"2,keyasint,omitempty"`
+	Disabled          bool              `cbor:"3,keyasint,omitempty"`
+	DisabledReason    string            `cbor:"4,keyasint,omitempty"`
+	ReplicationStatus ReplicationStatus `cbor:"5,keyasint"`
+	ActiveBackendID   string            `cbor:"6,keyasint"`           // never empty
+	Epoch             uint64            `cbor:"7,keyasint"`           // 1 before the first switch
+	Claim             uint64            `cbor:"8,keyasint,omitempty"` // index of the claim that led to Epoch
+	Frozen            bool              `cbor:"9,keyasint,omitempty"`
+	FreezeOwner       string            `cbor:"10,keyasint,omitempty"` // member that owes the driver a freeze or thaw
+	Held              bool              `cbor:"11,keyasint,omitempty"` // gates closed: something may be promoted elsewhere
+	Failover          string            `cbor:"12,keyasint,omitempty"` // the latest failover
+	CreatedAt         Time              `cbor:"13,keyasint,omitempty"`
+	UpdatedAt         Time              `cbor:"14,keyasint,omitempty"`
+	SwitchedAt        Time              `cbor:"15,keyasint,omitempty"` // time of the last committed switch
+	Index             uint64            `cbor:"16,keyasint,omitempty"` // of its last change
+}
+
+// Cluster returns the cluster, or the service outside clusters, of that name.
+func (s *State) Cluster(name string) (Cluster, bool) { return deref(s.clusters.Get(name)) }
+
+// Clusters yields all clusters by name, those of single services included.
+func (s *State) Clusters() iter.Seq[Cluster] { return values(&s.clusters) }
+
+// Targets returns the replication targets that at least one member of a cluster
+// is configured with, sorted, without the primary.
+func (s *State) Targets(cluster string) []string {
+	var all []string
+	for svc := range s.Members(cluster) {
+		all = append(all, svc.Targets...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// settledStatus is the replication status of a cluster with no failover under
+// way and none failed.
+func (c *Cluster) settledStatus() ReplicationStatus {
+	if c.ActiveBackendID == DefaultBackendID {
+		return ReplicationEnabled
+	}
+	return ReplicationFailedOver
+}
+
+func (s *State) putCluster(c *Cluster, m Meta) {
+	c.UpdatedAt, c.Index = max(c.UpdatedAt, m.At), m.Index
+	s.clusters.Set(c.Name, c)
+}
+
+// SetClusterDisabled enables or disables a cluster, as an operator asks.
+// Enabling also enables the members that a failover had disabled.
+type SetClusterDisabled struct {
+	Cluster  string `cbor:"1,keyasint"`
+	Disabled bool   `cbor:"2,keyasint,omitempty"`
+	Reason   string `cbor:"3,keyasint,omitempty"`
+}
+
+func (SetClusterDisabled) kind() Kind { return kindSetClusterDisabled }
+
+func (c SetClusterDisabled) apply(s *State, m Meta) error {
+	old, ok := s.clusters.Get(c.Cluster)
+	if !ok {
+		return notFound("cluster", "cluster", c.Cluster)
+	}
+	cl := new(*old)
+	cl.Disabled, cl.DisabledReason = c.Disabled, c.Reason
+	s.putCluster(cl, m)
+	if !c.Disabled {
+		s.enableMembers(cl, m)
+	}
+	return nil
+}
+
+// enableMembers enables what a failover had disabled, except for what a freeze
+// keeps disabled.
+func (s *State) enableMembers(cl *Cluster, m Meta) {
+	s.setMembers(cl.Name, m, func(v *Service) {
+		if !v.Disabled || v.DisabledReason != ReasonFailedOver && v.DisabledReason != ReasonFailoverError {
+			return
+		}
+		v.Disabled, v.DisabledReason = cl.Frozen, ""
+		if cl.Frozen {
+			v.DisabledReason = ReasonFrozen
+		}
+	})
+}
+
+// disableMembers disables every member for a reason of Lockstep's own.
+func (s *State) disableMembers(cl *Cluster, reason string, m Meta) {
+	own := []string{ReasonFailedOver, ReasonFailoverError, ReasonFrozen}
+	s.setMembers(cl.Name, m, func(v *Service) {
+		if !v.Disabled || slices.Contains(own, v.DisabledReason) {
+			v.Disabled, v.DisabledReason = true, reason
+		}
+	})
+}
+
+// SetFrozen freezes or thaws a cluster and all its members in one change (D5,
+// G12). Owner is the member that is to tell the driver; if it is empty or no
+// member, the first one does.
+type SetFrozen struct {
+	Cluster string `cbor:"1,keyasint"`
+	Frozen  bool   `cbor:"2,keyasint,omitempty"`
+	Owner   string `cbor:"3,keyasint,omitempty"`
+}
+
+func (SetFrozen) kind() Kind { return kindSetFrozen }
+
+func (c SetFrozen) apply(s *State, m Meta) error {
+	old, ok := s.clusters.Get(c.Cluster)
+	if !ok {
+		return notFound("cluster", "cluster", c.Cluster)
+	}
+	if old.Frozen == c.Frozen {
+		return nil
+	}
+	cl := new(*old)
+	cl.Frozen, cl.FreezeOwner = c.Frozen, s.memberOr(c.Cluster, c.Owner)
+	s.putCluster(cl, m)
+	if c.Frozen {
+		s.setMembers(cl.Name, m, func(v *Service) {
+			if !v.Disabled {
+				v.Disabled, v.DisabledReason = true, ReasonFrozen
+			}
+		})
+		return nil
+	}
+	s.setMembers(cl.Name, m, func(v *Service) {
+		if v.DisabledReason == ReasonFrozen {
+			v.Disabled, v.DisabledReason = false, ""
+		}
+	})
+	return nil
+}
+
+// FreezeReported says that the driver has been told of a freeze or thaw.
+type FreezeReported struct {
+	Cluster string `cbor:"1,keyasint"`
+	Host    string `cbor:"2,keyasint"`
+	Frozen  bool   `cbor:"3,keyasint,omitempty"`
+}
+
+func (FreezeReported) kind() Kind { return kindFreezeReported }
+
+func (c FreezeReported) apply(s *State, m Meta) error {
+	old, ok := s.clusters.Get(c.Cluster)
+	if !ok || old.FreezeOwner != c.Host || old.Frozen != c.Frozen {
+		return refuse(ErrStale, fmt.Sprintf("%q no longer owes this to the driver", c.Host))
+	}
+	cl := new(*old)
+	cl.FreezeOwner = ""
+	s.putCluster(cl, m)
+	return nil
+}
+
+// memberOr returns host if it is a member of cluster, else the first member.
+func (s *State) memberOr(cluster, host string) string {
+	first := ""
+	for svc := range s.Members(cluster) {
+		if svc.Host == host {
+			return host
+		}
+		if first == "" {
+			first = svc.Host
+		}
+	}
+	return first
+}

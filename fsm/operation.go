@@ -1,0 +1,178 @@
+package fsm
+
+import (
+	"fmt"
+)
+
+// OperationKind is the driver call that an operation is about.
+type OperationKind uint8
+
+// The operations. Values are stored: append only.
+const (
+	OpCreateVolume OperationKind = iota + 1
+	OpDeleteVolume
+	OpExtendVolume
+	OpCreateSnapshot
+	OpDeleteSnapshot
+)
+
+// Operation is one driver call on a volume or snapshot that a member owes. It is
+// kept until a report commits its end, so that it survives any crash, and is made
+// again if the end is not known: drivers' calls are idempotent.
+type Operation struct {
+	ID         uint64        `cbor:"1,keyasint"` // log index of the request
+	Kind       OperationKind `cbor:"2,keyasint"`
+	Cluster    string        `cbor:"3,keyasint"`
+	Host       string        `cbor:"4,keyasint"` // the member that owes it
+	VolumeID   string        `cbor:"5,keyasint"`
+	SnapshotID string        `cbor:"6,keyasint,omitempty"`
+	Size       int64         `cbor:"7,keyasint,omitempty"` // GiB that a volume is to be extended to
+}
+
+// owe records a new operation.
+func (s *State) owe(op *Operation, m Meta) {
+	op.ID = m.Index
+	s.operations.Set(op.ID, op)
+	s.owed.Set(under(op.Host, indexKey(op.ID)), op.ID)
+}
+
+func (s *State) dropOperation(op *Operation) {
+	s.operations.Delete(op.ID)
+	s.owed.Delete(under(op.Host, indexKey(op.ID)))
+}
+
+// Owed returns the oldest operations that a member owes, at most limit of them.
+func (s *State) Owed(host string, limit int) []Operation {
+	var ops []Operation
+	eachUnder(&s.owed, host, func(_ string, id uint64) bool {
+		if op, ok := s.operations.Get(id); ok {
+			ops = append(ops, *op)
+		}
+		return len(ops) < limit
+	})
+	return ops
+}
+
+// Owes reports whether a member still owes an operation.
+func (s *State) Owes(host string, operation uint64) bool {
+	op, ok := s.operations.Get(operation)
+	return ok && op.Host == host
+}
+
+// EndOperation is a member's word on how the driver's call ended. Epoch is the
+// one under which the call began: the end of a call from before a switch counts
+// for nothing, and the operation is made again at the new site.
+type EndOperation struct {
+	Operation uint64       `cbor:"1,keyasint"`
+	Host      string       `cbor:"2,keyasint"`
+	Epoch     uint64       `cbor:"3,keyasint"`
+	Error     string       `cbor:"4,keyasint,omitempty"`
+	Update    VolumeUpdate `cbor:"5,keyasint,omitempty"`
+}
+
+func (EndOperation) kind() Kind { return kindEndOperation }
+
+func (c EndOperation) apply(s *State, m Meta) error {
+	op, ok := s.operations.Get(c.Operation)
+	if !ok || op.Host != c.Host {
+		return refuse(ErrStale, fmt.Sprintf("%q no longer owes operation %d", c.Host, c.Operation))
+	}
+	cl, ok := s.clusters.Get(op.Cluster)
+	if !ok || cl.Epoch != c.Epoch {
+		return refuse(ErrStale, fmt.Sprintf("operation %d began in epoch %d, which is over", c.Operation, c.Epoch))
+	}
+	s.dropOperation(op)
+	switch op.Kind {
+	case OpCreateVolume, OpDeleteVolume, OpExtendVolume:
+		c.endVolume(s, op, cl, m)
+	case OpCreateSnapshot, OpDeleteSnapshot:
+		c.endSnapshot(s, op, m)
+	}
+	return nil
+}
+
+func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
+	v, _, err := s.editVolume(op.VolumeID)
+	if err != nil {
+		return
+	}
+	v.PreviousStatus = ""
+	switch {
+	case op.Kind == OpDeleteVolume && c.Error == "":
+		s.volumes.Delete(v.ID)
+		s.volumeOrder.Delete(v.Index)
+		return
+	case op.Kind == OpDeleteVolume:
+		v.Status = StatusErrorDeleting
+	case op.Kind == OpExtendVolume && c.Error != "":
+		v.Status = StatusErrorExtending
+	case op.Kind == OpExtendVolume:
+		v.Status, v.Size = StatusAvailable, op.Size
+	default:
+		v.Status = StatusAvailable
+		if c.Error != "" {
+			v.Status = StatusError
+		}
+		if !v.Replicated {
+			v.BackendID = intern(cl.ActiveBackendID)
+		}
+	}
+	v.update(c.Update)
+	s.putVolume(v, m)
+}
+
+func (c EndOperation) endSnapshot(s *State, op *Operation, m Meta) {
+	old, ok := s.snapshots.Get(op.SnapshotID)
+	if !ok {
+		return
+	}
+	sn := new(*old)
+	switch {
+	case op.Kind == OpDeleteSnapshot && c.Error == "":
+		s.dropSnapshot(sn)
+		return
+	case op.Kind == OpDeleteSnapshot:
+		sn.Status = StatusErrorDeleting
+	case c.Error != "":
+		sn.Status = StatusError
+	default:
+		sn.Status = StatusAvailable
+	}
+	s.putSnapshot(sn, m)
+}
+
+// maxMoved bounds what one command moves, so that no apply is long.
+const maxMoved = 1000
+
+// MoveOperations gives what a lost member owes to another one, a bounded number
+// at a time.
+type MoveOperations struct {
+	From string `cbor:"1,keyasint"`
+	To   string `cbor:"2,keyasint"`
+	Term uint64 `cbor:"3,keyasint"`
+}
+
+func (MoveOperations) kind() Kind { return kindMoveOperations }
+
+func (c MoveOperations) apply(s *State, m Meta) error {
+	to, ok := s.services.Get(c.To)
+	if !ok || c.Term != m.Term || c.From == c.To {
+		return errOvertaken
+	}
+	for _, op := range s.Owed(c.From, maxMoved) {
+		if op.Cluster != to.Group() {
+			continue
+		}
+		s.dropOperation(&op)
+		moved := op
+		moved.Host = to.Host
+		s.operations.Set(moved.ID, &moved)
+		s.owed.Set(under(moved.Host, indexKey(moved.ID)), moved.ID)
+	}
+	if cl, ok := s.clusters.Get(to.Group()); ok && cl.FreezeOwner == c.From {
+		next := new(*cl)
+		next.FreezeOwner = to.Host
+		s.putCluster(next, m)
+	}
+	return nil
+}

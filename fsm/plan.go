@@ -1,0 +1,205 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Limits paces a failover. They are the leader's configuration.
+type Limits struct {
+	Drain    time.Duration // for a member to drain
+	Promote  time.Duration // for an executor's call to answer
+	Switch   time.Duration // for a member to be told of the new site
+	Backoff  time.Duration // before the second attempt; doubles with each one, up to 16 times
+	Attempts uint64        // before a failover has failed
+}
+
+// DefaultLimits are generous to drivers and still bound a failover (G5).
+func DefaultLimits() Limits {
+	return Limits{
+		Drain: 30 * time.Second, Promote: 10 * time.Minute, Switch: time.Minute,
+		Backoff: 500 * time.Millisecond, Attempts: 8,
+	}
+}
+
+// Observation is what the leader sees and the log does not hold.
+type Observation struct {
+	Term   uint64          // in which the leader looked
+	Now    Time            // the leader's clock; paces retries and nothing else
+	Node   string          // the leader
+	Live   map[string]bool // hosts that hold a lease, as far as the leader knows
+	Gone   map[string]bool // hosts that can no longer hold one
+	Limits Limits
+}
+
+// Plan returns what the leader should commit next: at most one command per
+// cluster, each a compare-and-set on what it was decided on. It is empty when
+// there is nothing to decide, so the leader can look at any time.
+func (s *State) Plan(o Observation) []Command {
+	var cmds []Command
+	s.clusters.Scan(func(_ string, cl *Cluster) bool {
+		if cmd := s.planCluster(cl, o); cmd != nil {
+			cmds = append(cmds, cmd)
+		}
+		return true
+	})
+	return cmds
+}
+
+func (s *State) planCluster(cl *Cluster, o Observation) Command {
+	if f, ok := s.unfinished(cl.Name); ok {
+		if cmd := s.planFailover(cl, f, o); cmd != nil {
+			return cmd
+		}
+	}
+	if st, ok := s.staged.Get(cl.Name); ok && st.Epoch != 0 {
+		return SettleResults{Cluster: cl.Name, Epoch: st.Epoch, Term: o.Term}
+	}
+	return s.planMove(cl, o)
+}
+
+func (s *State) planFailover(cl *Cluster, f *Failover, o Observation) Command {
+	switch f.Phase {
+	case Draining:
+		for _, member := range f.Members {
+			if member.State == MemberWaiting && !o.Gone[member.Host] {
+				return nil
+			}
+		}
+		return s.planAssign(cl, f, o)
+	case Promoting:
+		if f.Ended {
+			if o.Now.Sub(f.StepAt) < o.Limits.backoff(f.Attempt) && o.Now >= f.StepAt {
+				return nil
+			}
+			return s.planAssign(cl, f, o)
+		}
+		if o.Gone[f.Executor] || !s.isMember(f.Executor, cl.Name) {
+			return s.planAssign(cl, f, o)
+		}
+	case Switching:
+		return s.planFinish(cl, f, o)
+	case Done, Failed, Aborted:
+	}
+	return nil
+}
+
+// backoff is how long to wait after an attempt has ended.
+func (l Limits) backoff(attempt uint64) time.Duration {
+	return l.Backoff << min(max(attempt, 1)-1, 4)
+}
+
+// planAssign picks an executor: the leader's own service when it has the target,
+// else a live member that does. After an attempt that ended badly another member
+// comes first, since what one cannot reach another may.
+func (s *State) planAssign(cl *Cluster, f *Failover, o Observation) Command {
+	if st, ok := s.staged.Get(cl.Name); ok && st.Epoch != 0 {
+		return nil // results of the switch before are settled first
+	}
+	giveUp := GiveUp{Failover: f.ID, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Term: o.Term, Error: f.Error}
+	if f.Attempt >= o.Limits.Attempts {
+		giveUp.Error = fmt.Sprintf("gave up after %d attempts: %s", f.Attempt, f.Error)
+		return giveUp
+	}
+	candidates := s.candidates(cl, f, o)
+	if len(candidates) == 0 {
+		if o.Now.Sub(f.StepAt) < o.Limits.Drain+o.Limits.Switch {
+			return nil
+		}
+		giveUp.Error = fmt.Sprintf("no live member is configured with %q", f.Target)
+		return giveUp
+	}
+	return Assign{
+		Failover: f.ID, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Term: o.Term,
+		Executor: candidates[0],
+	}
+}
+
+// candidates are the members that can execute a failover, best first.
+func (s *State) candidates(cl *Cluster, f *Failover, o Observation) []string {
+	var own, others, last []string
+	for svc := range s.Members(cl.Name) {
+		if !o.Live[svc.Host] || f.Target != DefaultBackendID && !slices.Contains(svc.Targets, f.Target) {
+			continue
+		}
+		switch {
+		case svc.Host == f.Executor:
+			last = append(last, svc.Host)
+		case svc.Node == o.Node:
+			own = append(own, svc.Host)
+		default:
+			others = append(others, svc.Host)
+		}
+	}
+	if n := uint64(len(others)); n > 1 {
+		at := f.Attempt % n
+		others = append(others[at:], others[:at]...)
+	}
+	return slices.Concat(own, others, last)
+}
+
+// planFinish ends a failover when every member in touch has reported, or has had
+// its time.
+func (s *State) planFinish(cl *Cluster, f *Failover, o Observation) Command {
+	late := o.Now.Sub(f.StepAt) >= o.Limits.Switch
+	var silent []string
+	for svc := range s.Members(cl.Name) {
+		if svc.Reported.Epoch == cl.Epoch || o.Gone[svc.Host] {
+			continue
+		}
+		if !late {
+			return nil
+		}
+		silent = append(silent, svc.Host)
+	}
+	return FinishFailover{Failover: f.ID, Attempt: f.Attempt, Term: o.Term, Silent: silent}
+}
+
+// planMove gives what a lost member owes to the first live one.
+func (s *State) planMove(cl *Cluster, o Observation) Command {
+	from, to := "", ""
+	for svc := range s.Members(cl.Name) {
+		switch {
+		case o.Live[svc.Host] && to == "":
+			to = svc.Host
+		case o.Gone[svc.Host] && from == "" && (cl.FreezeOwner == svc.Host || len(s.Owed(svc.Host, 1)) > 0):
+			from = svc.Host
+		}
+	}
+	if from == "" || to == "" {
+		return nil
+	}
+	return MoveOperations{From: from, To: to, Term: o.Term}
+}
+
+func (s *State) isMember(host, cluster string) bool {
+	svc, ok := s.services.Get(host)
+	return ok && svc.Group() == cluster
+}
+
+// Overdue reports whether a member has had its time in a failover: one that does
+// not drain, or an executor whose call does not answer. Such a member is refused
+// its next lease, so that the step ends (G5) when its grant has run out.
+func (s *State) Overdue(host string, now Time, l Limits) bool {
+	svc, ok := s.services.Get(host)
+	if !ok {
+		return false
+	}
+	f, ok := s.unfinished(svc.Group())
+	if !ok {
+		return false
+	}
+	switch f.Phase {
+	case Draining:
+		for _, member := range f.Members {
+			if member.Host == host && member.State == MemberWaiting {
+				return now.Sub(f.StepAt) >= l.Drain
+			}
+		}
+	case Promoting:
+		return f.Executor == host && !f.Ended && now.Sub(f.StepAt) >= l.Promote
+	case Switching, Done, Failed, Aborted:
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+package fsm
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// Binary is the binary of every service, as Cinder names it.
+const Binary = "cinder-volume"
+
+// Service is one volume service: a storage driver on a node.
+type Service struct {
+	Host           string   `cbor:"1,keyasint"` // node@backend
+	Node           string   `cbor:"2,keyasint"`
+	Cluster        string   `cbor:"3,keyasint,omitempty"` // name@backend; empty outside clusters
+	Targets        []string `cbor:"4,keyasint,omitempty"` // the replication targets it is configured with
+	Disabled       bool     `cbor:"5,keyasint,omitempty"`
+	DisabledReason string   `cbor:"6,keyasint,omitempty"`
+	Reported       Report   `cbor:"7,keyasint,omitempty"` // what its driver was last told
+	CreatedAt      Time     `cbor:"8,keyasint,omitempty"`
+	UpdatedAt      Time     `cbor:"9,keyasint,omitempty"`
+	Index          uint64   `cbor:"10,keyasint,omitempty"` // of its last change
+}
+
+// Report is a member's word on which site its driver works against.
+type Report struct {
+	Epoch           uint64 `cbor:"1,keyasint,omitempty"`
+	ActiveBackendID string `cbor:"2,keyasint,omitempty"`
+	Error           string `cbor:"3,keyasint,omitempty"` // why its driver refuses Epoch
+	At              Time   `cbor:"4,keyasint,omitempty"`
+}
+
+// Group returns the name of the cluster whose state the service follows: its
+// own host when it is outside clusters.
+func (v *Service) Group() string {
+	if v.Cluster == "" {
+		return v.Host
+	}
+	return v.Cluster
+}
+
+// Service returns the service of a host.
+func (s *State) Service(host string) (Service, bool) { return deref(s.services.Get(host)) }
+
+// Services yields all services by host.
+func (s *State) Services() iter.Seq[Service] { return values(&s.services) }
+
+// Members yields the services of a cluster by host. For the name of a service
+// outside clusters it yields that one.
+func (s *State) Members(cluster string) iter.Seq[Service] {
+	return func(yield func(Service) bool) {
+		s.services.Scan(func(_ string, v *Service) bool {
+			return v.Group() != cluster || yield(*v)
+		})
+	}
+}
+
+// RegisterService says that a node hosts a service. It changes nothing about the
+// cluster but that member's presence (G11); only the first member creates the
+// cluster. Repeating it is harmless.
+type RegisterService struct {
+	Host    string   `cbor:"1,keyasint"`
+	Node    string   `cbor:"2,keyasint"`
+	Cluster string   `cbor:"3,keyasint,omitempty"`
+	Targets []string `cbor:"4,keyasint,omitempty"`
+}
+
+func (RegisterService) kind() Kind { return kindRegisterService }
+
+func (c RegisterService) apply(s *State, m Meta) error {
+	if err := c.check(s); err != nil {
+		return err
+	}
+	svc := &Service{Host: intern(c.Host), CreatedAt: m.At}
+	if old, ok := s.services.Get(c.Host); ok {
+		svc = new(*old)
+	}
+	svc.Node, svc.Cluster = intern(c.Node), intern(c.Cluster)
+	svc.Targets = slices.Compact(slices.Sorted(slices.Values(c.Targets)))
+	s.putService(svc, m)
+	if _, ok := s.clusters.Get(svc.Group()); ok {
+		return nil
+	}
+	s.putCluster(&Cluster{
+		Name: svc.Group(), Single: c.Cluster == "", Epoch: 1,
+		ActiveBackendID: DefaultBackendID, ReplicationStatus: ReplicationEnabled, CreatedAt: m.At,
+	}, m)
+	return nil
+}
+
+func (c RegisterService) check(s *State) error {
+	for _, f := range [...][2]string{{"host", c.Host}, {"node", c.Node}} {
+		if err := checkName(f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	if !strings.Contains(c.Host, "@") {
+		return refuseField(ErrInvalid, "host", c.Host, fmt.Sprintf("host %q must be of the form node@backend", c.Host))
+	}
+	if c.Cluster != "" {
+		if err := checkName("cluster", c.Cluster); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(c.Targets, DefaultBackendID) {
+		return refuseField(ErrInvalid, "targets", DefaultBackendID, "\"default\" is the primary and cannot be a replication target")
+	}
+	if old, ok := s.services.Get(c.Host); ok && old.Cluster != c.Cluster {
+		return refuseField(ErrConflict, "cluster", c.Cluster, fmt.Sprintf(
+			"service %q belongs to cluster %q: delete the service before it joins %q", c.Host, old.Cluster, c.Cluster))
+	}
+	group := c.Cluster
+	if group == "" {
+		group = c.Host
+	}
+	if cl, ok := s.clusters.Get(group); ok && cl.Single != (c.Cluster == "") {
+		return refuseField(ErrConflict, "cluster", group, fmt.Sprintf("%q is taken: a cluster and a service outside clusters cannot share a name", group))
+	}
+	return nil
+}
+
+// DeleteService forgets a service. It is refused while a failover of its cluster
+// is unfinished and while it owes volume operations. Only the
+// leader knows whether its grant has run out: it proposes the command after
+// that, with the term in which it looked.
+type DeleteService struct {
+	Host string `cbor:"1,keyasint"`
+	Term uint64 `cbor:"2,keyasint"`
+}
+
+func (DeleteService) kind() Kind { return kindDeleteService }
+
+func (c DeleteService) apply(s *State, m Meta) error {
+	svc, ok := s.services.Get(c.Host)
+	if !ok {
+		return notFound("host", "service", c.Host)
+	}
+	if c.Term != m.Term {
+		return refuse(ErrStale, "the leader has changed")
+	}
+	group := svc.Group()
+	if f, ok := s.unfinished(group); ok {
+		return failingOver(f)
+	}
+	owes := false
+	eachUnder(&s.owed, c.Host, func(string, uint64) bool { owes = true; return false })
+	if owes {
+		return refuseField(ErrConflict, "host", c.Host, fmt.Sprintf("service %q still owes volume operations", c.Host))
+	}
+	s.services.Delete(c.Host)
+	for range s.Members(group) {
+		return nil
+	}
+	if !s.hasVolumes(group) {
+		s.clusters.Delete(group)
+	}
+	return nil
+}
+
+// SetServiceDisabled enables or disables one service, as an operator asks.
+type SetServiceDisabled struct {
+	Host     string `cbor:"1,keyasint"`
+	Disabled bool   `cbor:"2,keyasint,omitempty"`
+	Reason   string `cbor:"3,keyasint,omitempty"`
+}
+
+func (SetServiceDisabled) kind() Kind { return kindSetServiceDisabled }
+
+func (c SetServiceDisabled) apply(s *State, m Meta) error {
+	old, ok := s.services.Get(c.Host)
+	if !ok {
+		return notFound("host", "service", c.Host)
+	}
+	svc := new(*old)
+	svc.Disabled, svc.DisabledReason = c.Disabled, c.Reason
+	s.putService(svc, m)
+	return nil
+}
+
+func (s *State) putService(v *Service, m Meta) {
+	v.UpdatedAt, v.Index = max(v.UpdatedAt, m.At), m.Index
+	s.services.Set(v.Host, v)
+}
+
+// setMembers lets change edit a copy of every member of a cluster, and keeps
+// the copies whose availability has changed.
+func (s *State) setMembers(cluster string, m Meta, change func(*Service)) {
+	var hosts []string
+	for v := range s.Members(cluster) {
+		hosts = append(hosts, v.Host)
+	}
+	for _, host := range hosts {
+		old, _ := s.services.Get(host)
+		svc := new(*old)
+		change(svc)
+		if svc.Disabled != old.Disabled || svc.DisabledReason != old.DisabledReason {
+			s.putService(svc, m)
+		}
+	}
+}
+
+func notFound(field, noun, name string) error {
+	return refuseField(ErrNotFound, field, name, fmt.Sprintf("%s %q could not be found", noun, name))
+}

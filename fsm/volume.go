@@ -1,0 +1,304 @@
+package fsm
+
+import (
+	"fmt"
+	"iter"
+)
+
+// VolumeStatus is Cinder's status of a volume or a snapshot.
+type VolumeStatus string
+
+// The statuses that a volume or a snapshot can have.
+const (
+	StatusCreating       VolumeStatus = "creating"
+	StatusAvailable      VolumeStatus = "available"
+	StatusInUse          VolumeStatus = "in-use"
+	StatusExtending      VolumeStatus = "extending"
+	StatusDeleting       VolumeStatus = "deleting"
+	StatusError          VolumeStatus = "error"
+	StatusErrorDeleting  VolumeStatus = "error_deleting"
+	StatusErrorExtending VolumeStatus = "error_extending"
+)
+
+// Volume is one volume, with the names and meanings of Cinder's fields. What a
+// failover does to all volumes of a cluster is not written into their records: it
+// is derived from the cluster's when a volume is read ([State.Volume]).
+type Volume struct {
+	ID                        string            `cbor:"1,keyasint"`
+	ProjectID                 string            `cbor:"2,keyasint,omitempty"`
+	UserID                    string            `cbor:"3,keyasint,omitempty"`
+	Name                      string            `cbor:"4,keyasint,omitempty"`
+	Description               string            `cbor:"5,keyasint,omitempty"`
+	Size                      int64             `cbor:"6,keyasint"` // GiB
+	Status                    VolumeStatus      `cbor:"7,keyasint"`
+	PreviousStatus            VolumeStatus      `cbor:"8,keyasint,omitempty"`
+	ReplicationStatus         ReplicationStatus `cbor:"9,keyasint,omitempty"` // derived, never stored; empty while creating
+	ReplicationExtendedStatus string            `cbor:"10,keyasint,omitempty"`
+	ReplicationDriverData     string            `cbor:"11,keyasint,omitempty"`
+	ProviderID                string            `cbor:"12,keyasint,omitempty"`
+	ProviderLocation          string            `cbor:"13,keyasint,omitempty"`
+	VolumeType                string            `cbor:"14,keyasint,omitempty"` // name
+	Replicated                bool              `cbor:"15,keyasint,omitempty"`
+	Host                      string            `cbor:"16,keyasint,omitempty"`
+	Cluster                   string            `cbor:"17,keyasint,omitempty"` // Cinder's cluster_name
+	Metadata                  []KeyValue        `cbor:"18,keyasint,omitempty"`
+	BackendID                 string            `cbor:"19,keyasint,omitempty"` // the site that a volume which is not replicated lives at
+	FailedEpoch               uint64            `cbor:"20,keyasint,omitempty"` // epoch whose switch failed for this volume
+	CreatedAt                 Time              `cbor:"21,keyasint,omitempty"`
+	UpdatedAt                 Time              `cbor:"22,keyasint,omitempty"`
+	Index                     uint64            `cbor:"23,keyasint,omitempty"` // log index of its creation
+}
+
+func (v *Volume) group() string {
+	if v.Cluster == "" {
+		return v.Host
+	}
+	return v.Cluster
+}
+
+func (v *Volume) update(u VolumeUpdate) {
+	set := func(field *string, value string) {
+		if value != "" {
+			*field = value
+		}
+	}
+	set(&v.ProviderID, u.ProviderID)
+	set(&v.ProviderLocation, u.ProviderLocation)
+	set(&v.ReplicationExtendedStatus, u.ReplicationExtendedStatus)
+	set(&v.ReplicationDriverData, u.ReplicationDriverData)
+}
+
+// Volume returns a volume as the committed switch leaves it: one that is not
+// replicated and lives at another site than the active one is in error, and so is
+// one that the last switch failed for; their previous status is kept, and comes
+// back when a failback makes it true again (D9).
+func (s *State) Volume(id string) (Volume, bool) {
+	v, ok := s.volumes.Get(id)
+	if !ok {
+		return Volume{}, false
+	}
+	out, _ := s.derive(v)
+	return out, true
+}
+
+// derive returns v as its cluster leaves it, and whether the switch has put it
+// out of reach.
+func (s *State) derive(v *Volume) (out Volume, lost bool) {
+	out = *v
+	cl, ok := s.clusters.Get(v.group())
+	if !ok || v.Status == StatusCreating {
+		return out, false
+	}
+	if st, ok := s.staged.Get(cl.Name); ok && st.Epoch != 0 {
+		if r, ok := st.results.Get(v.ID); ok {
+			out = r.merge(out, st)
+		}
+	}
+	switch {
+	case !out.Replicated:
+		out.ReplicationStatus = ReplicationNotCapable
+		lost = out.BackendID != "" && out.BackendID != cl.ActiveBackendID
+	case out.FailedEpoch == cl.Epoch:
+		out.ReplicationStatus = ReplicationFailoverError
+		lost = true
+	default:
+		out.ReplicationStatus = cl.settledStatus()
+	}
+	if lost {
+		out.PreviousStatus, out.Status = out.Status, StatusError
+	}
+	if cl.Epoch > 1 && (lost || out.Replicated) {
+		out.UpdatedAt = max(out.UpdatedAt, cl.SwitchedAt)
+	}
+	return out, lost
+}
+
+// Volumes yields the volumes created before the log index before, newest first;
+// a before of zero starts with the newest.
+func (s *State) Volumes(before uint64) iter.Seq[Volume] {
+	return newestFirst(&s.volumeOrder, s.Volume, before)
+}
+
+// VolumeCount returns how many volumes there are.
+func (s *State) VolumeCount() int { return s.volumes.Len() }
+
+// ReplicatedVolumes yields the volumes of a cluster that a failover promotes, by
+// id.
+func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
+	return func(yield func(Volume) bool) {
+		s.volumes.Scan(func(_ string, v *Volume) bool {
+			if v.group() != cluster || !v.Replicated || v.Status == StatusCreating {
+				return true
+			}
+			out, _ := s.derive(v)
+			return yield(out)
+		})
+	}
+}
+
+func (s *State) hasVolumes(cluster string) bool {
+	found := false
+	s.volumes.Scan(func(_ string, v *Volume) bool {
+		found = v.group() == cluster
+		return !found
+	})
+	return found
+}
+
+// putVolume stores a changed record.
+func (s *State) putVolume(v *Volume, m Meta) {
+	v.ReplicationStatus = ""
+	v.UpdatedAt = max(v.UpdatedAt, m.At)
+	s.volumes.Set(v.ID, v)
+}
+
+// editVolume returns a copy of a volume's record that may be changed and stored
+// again, and the volume as a reader sees it.
+func (s *State) editVolume(id string) (record *Volume, seen Volume, err error) {
+	s.settle(id)
+	v, ok := s.volumes.Get(id)
+	if !ok {
+		return nil, Volume{}, refuseField(ErrNotFound, "volume_id", id, fmt.Sprintf("Volume %s could not be found.", id))
+	}
+	seen, _ = s.derive(v)
+	return new(*v), seen, nil
+}
+
+// CreateVolume asks for a new volume. Host owes the driver's call.
+type CreateVolume struct {
+	Volume Volume `cbor:"1,keyasint"`
+}
+
+func (CreateVolume) kind() Kind { return kindCreateVolume }
+
+func (c CreateVolume) apply(s *State, m Meta) error {
+	v := c.Volume
+	if err := checkName("id", v.ID); err != nil {
+		return err
+	}
+	if v.Size < 1 {
+		return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf("size %d must be at least 1 GiB", v.Size))
+	}
+	if _, ok := s.volumes.Get(v.ID); ok {
+		return refuseField(ErrExists, "id", v.ID, fmt.Sprintf("volume %s exists already", v.ID))
+	}
+	svc, ok := s.services.Get(v.Host)
+	if !ok {
+		return notFound("host", "service", v.Host)
+	}
+	cl, _ := s.clusters.Get(svc.Group())
+	if err := s.serves(cl); err != nil {
+		return err
+	}
+	if cl.Disabled {
+		return refuseField(ErrDisabled, "cluster", cl.Name, fmt.Sprintf("%q is disabled: %s", cl.Name, cl.DisabledReason))
+	}
+	v.Host, v.Cluster, v.Status = svc.Host, svc.Cluster, StatusCreating
+	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
+	v.BackendID, v.FailedEpoch, v.PreviousStatus = "", 0, ""
+	v.CreatedAt, v.UpdatedAt, v.Index = m.At, 0, m.Index
+	v.ReplicationStatus = ""
+	s.volumes.Set(v.ID, &v)
+	s.volumeOrder.Set(m.Index, v.ID)
+	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: svc.Host, Cluster: svc.Group()}, m)
+	return nil
+}
+
+// serves refuses a request for new work while its cluster cannot do it.
+func (s *State) serves(cl *Cluster) error {
+	if f, ok := s.unfinished(cl.Name); ok && f.Phase != Switching {
+		return failingOver(f)
+	}
+	switch {
+	case cl.Held:
+		return refuseField(ErrHeld, "cluster", cl.Name, fmt.Sprintf(
+			"the last failover of %q failed with its outcome unknown: fail over or back first", cl.Name))
+	case cl.Frozen:
+		return refuseField(ErrFrozen, "cluster", cl.Name, "Modification operations are not allowed on frozen storage backends.")
+	}
+	return nil
+}
+
+// ownerFor returns the member that is to do work on a cluster's volume: the one
+// asked for, else the one that created the volume, else any.
+func (s *State) ownerFor(v *Volume, asked string) string {
+	for _, host := range [...]string{asked, v.Host} {
+		if svc, ok := s.services.Get(host); ok && svc.Group() == v.group() {
+			return host
+		}
+	}
+	return s.memberOr(v.group(), "")
+}
+
+// DeleteVolume asks for a volume to be deleted. Host is the member that should
+// do it.
+type DeleteVolume struct {
+	ID   string `cbor:"1,keyasint"`
+	Host string `cbor:"2,keyasint,omitempty"`
+}
+
+func (DeleteVolume) kind() Kind { return kindDeleteVolume }
+
+func (c DeleteVolume) apply(s *State, m Meta) error {
+	v, seen, err := s.editVolume(c.ID)
+	if err != nil {
+		return err
+	}
+	switch seen.Status {
+	case StatusAvailable, StatusError, StatusErrorDeleting, StatusErrorExtending:
+	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting:
+		return statusRefusal(seen.Status, "available or error or error_deleting or error_extending")
+	}
+	if s.hasSnapshots(c.ID) {
+		return refuseField(ErrConflict, "volume_id", c.ID, "the volume has snapshots: delete them first")
+	}
+	return s.begin(v, seen, StatusDeleting, &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host)}, m)
+}
+
+// ExtendVolume asks for a volume to be grown to Size GiB.
+type ExtendVolume struct {
+	ID   string `cbor:"1,keyasint"`
+	Size int64  `cbor:"2,keyasint"`
+	Host string `cbor:"3,keyasint,omitempty"`
+}
+
+func (ExtendVolume) kind() Kind { return kindExtendVolume }
+
+func (c ExtendVolume) apply(s *State, m Meta) error {
+	v, seen, err := s.editVolume(c.ID)
+	if err != nil {
+		return err
+	}
+	if seen.Status != StatusAvailable {
+		return statusRefusal(seen.Status, "available")
+	}
+	if c.Size <= v.Size {
+		return refuseField(ErrInvalid, "new_size", fmt.Sprint(c.Size), fmt.Sprintf(
+			"New size for extend must be greater than current size. (current: %d, extended: %d).", v.Size, c.Size))
+	}
+	return s.begin(v, seen, StatusExtending, &Operation{Kind: OpExtendVolume, Size: c.Size, Host: s.ownerFor(v, c.Host)}, m)
+}
+
+// begin commits the intent to change a volume.
+func (s *State) begin(v *Volume, seen Volume, status VolumeStatus, op *Operation, m Meta) error {
+	cl, ok := s.clusters.Get(v.group())
+	if !ok || op.Host == "" {
+		return refuseField(ErrConflict, "volume_id", v.ID, fmt.Sprintf("no service of %q is left", v.group()))
+	}
+	if err := s.serves(cl); err != nil {
+		return err
+	}
+	if seen.Status != v.Status { // out of reach: what is asked for is about the volume as it is seen
+		v.BackendID, v.FailedEpoch = cl.ActiveBackendID, 0
+		v.Status = seen.Status
+	}
+	v.PreviousStatus, v.Status = v.Status, status
+	op.VolumeID, op.Cluster = v.ID, cl.Name
+	s.putVolume(v, m)
+	s.owe(op, m)
+	return nil
+}
+
+func statusRefusal(is VolumeStatus, allowed string) error {
+	return refuseField(ErrConflict, "status", string(is), fmt.Sprintf("status is %s, but must be %s", is, allowed), allowed)
+}

@@ -1,0 +1,142 @@
+package fsm
+
+import (
+	"fmt"
+	"iter"
+)
+
+// Snapshot is a snapshot of a volume. When a failover puts the volume out of
+// reach, its snapshots are seen in error.
+type Snapshot struct {
+	ID          string       `cbor:"1,keyasint"`
+	VolumeID    string       `cbor:"2,keyasint"`
+	ProjectID   string       `cbor:"3,keyasint,omitempty"`
+	UserID      string       `cbor:"4,keyasint,omitempty"`
+	Name        string       `cbor:"5,keyasint,omitempty"`
+	Description string       `cbor:"6,keyasint,omitempty"`
+	Status      VolumeStatus `cbor:"7,keyasint"`
+	Size        int64        `cbor:"8,keyasint"` // GiB, of the volume when it was taken
+	Metadata    []KeyValue   `cbor:"9,keyasint,omitempty"`
+	CreatedAt   Time         `cbor:"10,keyasint,omitempty"`
+	UpdatedAt   Time         `cbor:"11,keyasint,omitempty"`
+	Index       uint64       `cbor:"12,keyasint,omitempty"` // log index of its creation
+}
+
+// Snapshot returns a snapshot as the committed switch of its volume's cluster
+// leaves it.
+func (s *State) Snapshot(id string) (Snapshot, bool) {
+	sn, ok := s.snapshots.Get(id)
+	if !ok {
+		return Snapshot{}, false
+	}
+	out := *sn
+	if v, ok := s.volumes.Get(sn.VolumeID); ok && sn.Status != StatusCreating {
+		if _, lost := s.derive(v); lost {
+			out.Status = StatusError
+		}
+	}
+	return out, true
+}
+
+// Snapshots yields the snapshots created before the log index before, newest
+// first; a before of zero starts with the newest.
+func (s *State) Snapshots(before uint64) iter.Seq[Snapshot] {
+	return newestFirst(&s.snapshotOrder, s.Snapshot, before)
+}
+
+func (s *State) hasSnapshots(volumeID string) bool {
+	found := false
+	eachUnder(&s.snapshotsOf, volumeID, func(string, struct{}) bool { found = true; return false })
+	return found
+}
+
+// CreateSnapshot asks for a snapshot of a volume.
+type CreateSnapshot struct {
+	Snapshot Snapshot `cbor:"1,keyasint"`
+	Force    bool     `cbor:"2,keyasint,omitempty"` // also of a volume that is in use
+	Host     string   `cbor:"3,keyasint,omitempty"`
+}
+
+func (CreateSnapshot) kind() Kind { return kindCreateSnapshot }
+
+func (c CreateSnapshot) apply(s *State, m Meta) error {
+	sn := c.Snapshot
+	if err := checkName("id", sn.ID); err != nil {
+		return err
+	}
+	if _, ok := s.snapshots.Get(sn.ID); ok {
+		return refuseField(ErrExists, "id", sn.ID, fmt.Sprintf("snapshot %s exists already", sn.ID))
+	}
+	v, ok := s.volumes.Get(sn.VolumeID)
+	if !ok {
+		return refuseField(ErrNotFound, "volume_id", sn.VolumeID, fmt.Sprintf("Volume %s could not be found.", sn.VolumeID))
+	}
+	seen, _ := s.derive(v)
+	if seen.Status != StatusAvailable && (seen.Status != StatusInUse || !c.Force) {
+		return statusRefusal(seen.Status, "available")
+	}
+	cl, ok := s.clusters.Get(v.group())
+	host := s.ownerFor(v, c.Host)
+	if !ok || host == "" {
+		return refuseField(ErrConflict, "volume_id", v.ID, fmt.Sprintf("no service of %q is left", v.group()))
+	}
+	if err := s.serves(cl); err != nil {
+		return err
+	}
+	sn.Status, sn.Size, sn.Index, sn.CreatedAt, sn.UpdatedAt = StatusCreating, v.Size, m.Index, m.At, 0
+	sn.ProjectID, sn.UserID, sn.VolumeID = intern(sn.ProjectID), intern(sn.UserID), v.ID
+	s.snapshots.Set(sn.ID, &sn)
+	s.snapshotOrder.Set(m.Index, sn.ID)
+	s.snapshotsOf.Set(under(v.ID, sn.ID), struct{}{})
+	s.owe(&Operation{Kind: OpCreateSnapshot, VolumeID: v.ID, SnapshotID: sn.ID, Host: host, Cluster: cl.Name}, m)
+	return nil
+}
+
+// DeleteSnapshot asks for a snapshot to be deleted.
+type DeleteSnapshot struct {
+	ID   string `cbor:"1,keyasint"`
+	Host string `cbor:"2,keyasint,omitempty"`
+}
+
+func (DeleteSnapshot) kind() Kind { return kindDeleteSnapshot }
+
+func (c DeleteSnapshot) apply(s *State, m Meta) error {
+	seen, ok := s.Snapshot(c.ID)
+	if !ok {
+		return refuseField(ErrNotFound, "snapshot_id", c.ID, fmt.Sprintf("Snapshot %s could not be found.", c.ID))
+	}
+	switch seen.Status {
+	case StatusAvailable, StatusError, StatusErrorDeleting:
+	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting, StatusErrorExtending:
+		return statusRefusal(seen.Status, "available or error")
+	}
+	v, ok := s.volumes.Get(seen.VolumeID)
+	if !ok {
+		return refuse(ErrInternal, fmt.Sprintf("snapshot %s has no volume", c.ID))
+	}
+	cl, ok := s.clusters.Get(v.group())
+	host := s.ownerFor(v, c.Host)
+	if !ok || host == "" {
+		return refuseField(ErrConflict, "snapshot_id", c.ID, fmt.Sprintf("no service of %q is left", v.group()))
+	}
+	if err := s.serves(cl); err != nil {
+		return err
+	}
+	sn, _ := s.snapshots.Get(c.ID)
+	next := new(*sn)
+	next.Status = StatusDeleting
+	s.putSnapshot(next, m)
+	s.owe(&Operation{Kind: OpDeleteSnapshot, VolumeID: v.ID, SnapshotID: sn.ID, Host: host, Cluster: cl.Name}, m)
+	return nil
+}
+
+func (s *State) putSnapshot(sn *Snapshot, m Meta) {
+	sn.UpdatedAt = max(sn.UpdatedAt, m.At)
+	s.snapshots.Set(sn.ID, sn)
+}
+
+func (s *State) dropSnapshot(sn *Snapshot) {
+	s.snapshots.Delete(sn.ID)
+	s.snapshotOrder.Delete(sn.Index)
+	s.snapshotsOf.Delete(under(sn.VolumeID, sn.ID))
+}

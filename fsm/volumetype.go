@@ -1,0 +1,82 @@
+package fsm
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// VolumeType is a kind of volume that users choose from. One whose extra spec
+// replication_enabled is "<is> True" makes replicated volumes.
+type VolumeType struct {
+	ID          string     `cbor:"1,keyasint"`
+	Name        string     `cbor:"2,keyasint"`
+	Description string     `cbor:"3,keyasint,omitempty"`
+	Private     bool       `cbor:"4,keyasint,omitempty"`
+	ExtraSpecs  []KeyValue `cbor:"5,keyasint,omitempty"` // by key
+	CreatedAt   Time       `cbor:"6,keyasint,omitempty"`
+	UpdatedAt   Time       `cbor:"7,keyasint,omitempty"`
+}
+
+// Replicated reports whether volumes of the type are replicated.
+func (t *VolumeType) Replicated() bool {
+	for _, kv := range t.ExtraSpecs {
+		if kv.Key == "replication_enabled" {
+			return strings.EqualFold(strings.TrimSpace(kv.Value), "<is> true")
+		}
+	}
+	return false
+}
+
+// VolumeTypes yields all volume types by id.
+func (s *State) VolumeTypes() iter.Seq[VolumeType] { return values(&s.volumeTypes) }
+
+// VolumeType returns the volume type with the given id or name.
+func (s *State) VolumeType(idOrName string) (VolumeType, bool) {
+	if t, ok := s.volumeTypes.Get(idOrName); ok {
+		return *t, true
+	}
+	for t := range s.VolumeTypes() {
+		if t.Name == idOrName {
+			return t, true
+		}
+	}
+	return VolumeType{}, false
+}
+
+// CreateVolumeType adds a volume type. Its name must be new.
+type CreateVolumeType struct {
+	Type VolumeType `cbor:"1,keyasint"`
+}
+
+func (CreateVolumeType) kind() Kind { return kindCreateVolumeType }
+
+func (c CreateVolumeType) apply(s *State, m Meta) error {
+	t := c.Type
+	if t.ID == "" || t.Name == "" || len(t.Name) > 255 {
+		return refuseField(ErrInvalid, "name", t.Name, "a volume type needs an id and a name of 1 to 255 characters")
+	}
+	if _, taken := s.VolumeType(t.Name); taken {
+		return refuseField(ErrExists, "name", t.Name, fmt.Sprintf("Volume Type %s already exists.", t.Name))
+	}
+	if _, taken := s.volumeTypes.Get(t.ID); taken {
+		return refuseField(ErrExists, "id", t.ID, fmt.Sprintf("Volume Type %s already exists.", t.ID))
+	}
+	t.CreatedAt = m.At
+	s.volumeTypes.Set(t.ID, &t)
+	return nil
+}
+
+// DeleteVolumeType removes a volume type. Volumes of it stay as they are.
+type DeleteVolumeType struct {
+	ID string `cbor:"1,keyasint"`
+}
+
+func (DeleteVolumeType) kind() Kind { return kindDeleteVolumeType }
+
+func (c DeleteVolumeType) apply(s *State, _ Meta) error {
+	if _, ok := s.volumeTypes.Delete(c.ID); !ok {
+		return refuseField(ErrNotFound, "id", c.ID, fmt.Sprintf("Volume type %s could not be found.", c.ID))
+	}
+	return nil
+}
