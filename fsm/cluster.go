@@ -29,7 +29,17 @@ const (
 	ReasonFailedOver    = "failed-over"
 	ReasonFailoverError = "failover-error"
 	ReasonFrozen        = "frozen"
+	ReasonDriverError   = "driver-error" // of a member whose driver refuses the committed site
 )
+
+// ownReason reports whether a reason is one of Lockstep's own.
+func ownReason(reason string) bool {
+	switch reason {
+	case ReasonFailedOver, ReasonFailoverError, ReasonFrozen, ReasonDriverError:
+		return true
+	}
+	return false
+}
 
 // Cluster is the set of services that serve one backend together. A service
 // outside clusters has a cluster of its own, with Single set and its host as
@@ -44,13 +54,14 @@ type Cluster struct {
 	Epoch             uint64            `cbor:"7,keyasint"`           // 1 before the first switch
 	Claim             uint64            `cbor:"8,keyasint,omitempty"` // index of the claim that led to Epoch
 	Frozen            bool              `cbor:"9,keyasint,omitempty"`
-	FreezeOwner       string            `cbor:"10,keyasint,omitempty"` // member that owes the driver a freeze or thaw
+	FreezeOwner       string            `cbor:"10,keyasint,omitempty"` // member that owes the driver a freeze or thaw; if it has left, the first one does
 	Held              bool              `cbor:"11,keyasint,omitempty"` // gates closed: something may be promoted elsewhere
 	Failover          string            `cbor:"12,keyasint,omitempty"` // the latest failover
 	CreatedAt         Time              `cbor:"13,keyasint,omitempty"`
 	UpdatedAt         Time              `cbor:"14,keyasint,omitempty"`
 	SwitchedAt        Time              `cbor:"15,keyasint,omitempty"` // time of the last committed switch
 	Index             uint64            `cbor:"16,keyasint,omitempty"` // of its last change
+	SiteEpoch         uint64            `cbor:"17,keyasint,omitempty"` // epoch that led to the active site; older than Epoch if that was reopened
 }
 
 // Cluster returns the cluster, or the service outside clusters, of that name.
@@ -100,7 +111,10 @@ func (c SetClusterDisabled) apply(s *State, m Meta) error {
 		return notFound("cluster", "cluster", c.Cluster)
 	}
 	cl := new(*old)
-	cl.Disabled, cl.DisabledReason = c.Disabled, c.Reason
+	cl.Disabled, cl.DisabledReason = c.Disabled, ""
+	if c.Disabled {
+		cl.DisabledReason = c.Reason
+	}
 	s.putCluster(cl, m)
 	if !c.Disabled {
 		s.enableMembers(cl, m)
@@ -115,26 +129,58 @@ func (s *State) enableMembers(cl *Cluster, m Meta) {
 		if !v.Disabled || v.DisabledReason != ReasonFailedOver && v.DisabledReason != ReasonFailoverError {
 			return
 		}
-		v.Disabled, v.DisabledReason = cl.Frozen, ""
-		if cl.Frozen {
-			v.DisabledReason = ReasonFrozen
-		}
+		v.Disabled, v.DisabledReason = cl.disablesMembers()
 	})
 }
 
-// disableMembers disables every member for a reason of Lockstep's own.
-func (s *State) disableMembers(cl *Cluster, reason string, m Meta) {
-	own := []string{ReasonFailedOver, ReasonFailoverError, ReasonFrozen}
+// disablesMembers is how a member of c is disabled that neither an operator nor
+// its own driver has disabled.
+func (c *Cluster) disablesMembers() (disabled bool, reason string) {
+	switch {
+	case c.Disabled && ownReason(c.DisabledReason):
+		return true, c.DisabledReason
+	case c.Frozen:
+		return true, ReasonFrozen
+	}
+	return false, ""
+}
+
+// disable disables a cluster and its members for a reason of Lockstep's own. What
+// an operator has disabled keeps the operator's reason.
+func (s *State) disable(cl *Cluster, reason string, m Meta) {
+	if !cl.Disabled || ownReason(cl.DisabledReason) {
+		cl.Disabled, cl.DisabledReason = true, reason
+	}
 	s.setMembers(cl.Name, m, func(v *Service) {
-		if !v.Disabled || slices.Contains(own, v.DisabledReason) {
+		if !v.Disabled || ownReason(v.DisabledReason) {
 			v.Disabled, v.DisabledReason = true, reason
 		}
 	})
 }
 
+// enable enables what a failover had disabled.
+func (s *State) enable(cl *Cluster, m Meta) {
+	if ownReason(cl.DisabledReason) {
+		cl.Disabled, cl.DisabledReason = false, ""
+	}
+	s.enableMembers(cl, m)
+}
+
+// followSite gives a cluster and its members the status and the availability that
+// go with its active site.
+func (s *State) followSite(cl *Cluster, m Meta) {
+	cl.ReplicationStatus = cl.settledStatus()
+	if cl.ActiveBackendID == DefaultBackendID {
+		s.enable(cl, m)
+		return
+	}
+	s.disable(cl, ReasonFailedOver, m)
+}
+
 // SetFrozen freezes or thaws a cluster and all its members in one change (D5,
 // G12). Owner is the member that is to tell the driver; if it is empty or no
-// member, the first one does.
+// member, the first one does. It is refused for a cluster that no member is left
+// of.
 type SetFrozen struct {
 	Cluster string `cbor:"1,keyasint"`
 	Frozen  bool   `cbor:"2,keyasint,omitempty"`
@@ -151,8 +197,12 @@ func (c SetFrozen) apply(s *State, m Meta) error {
 	if old.Frozen == c.Frozen {
 		return nil
 	}
+	owner := s.memberOr(c.Cluster, c.Owner)
+	if owner == "" {
+		return refuseField(ErrConflict, "cluster", c.Cluster, fmt.Sprintf("no service of %q is left", c.Cluster))
+	}
 	cl := new(*old)
-	cl.Frozen, cl.FreezeOwner = c.Frozen, s.memberOr(c.Cluster, c.Owner)
+	cl.Frozen, cl.FreezeOwner = c.Frozen, owner
 	s.putCluster(cl, m)
 	if c.Frozen {
 		s.setMembers(cl.Name, m, func(v *Service) {
@@ -181,13 +231,19 @@ func (FreezeReported) kind() Kind { return kindFreezeReported }
 
 func (c FreezeReported) apply(s *State, m Meta) error {
 	old, ok := s.clusters.Get(c.Cluster)
-	if !ok || old.FreezeOwner != c.Host || old.Frozen != c.Frozen {
+	if !ok || !s.owesFreeze(old, c.Host) || old.Frozen != c.Frozen {
 		return refuse(ErrStale, fmt.Sprintf("%q no longer owes this to the driver", c.Host))
 	}
 	cl := new(*old)
 	cl.FreezeOwner = ""
 	s.putCluster(cl, m)
 	return nil
+}
+
+// owesFreeze reports whether host is the member that is to tell the driver of a
+// freeze or thaw.
+func (s *State) owesFreeze(cl *Cluster, host string) bool {
+	return cl.FreezeOwner != "" && s.memberOr(cl.Name, cl.FreezeOwner) == host
 }
 
 // memberOr returns host if it is a member of cluster, else the first member.

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 )
 
@@ -62,4 +63,13 @@ func refuse(code Code, message string) error {
 
 func refuseField(code Code, field, value, message string, allowed ...string) error {
 	return &Refusal{Code: code, Message: message, Field: field, Value: value, Allowed: allowed}
+}
+
+// list names what is allowed, for people.
+func list(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = strconv.Quote(n)
+	}
+	return strings.Join(quoted, ", ")
 }

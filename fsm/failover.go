@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // Mode says what a failover presumes of the site in use.
@@ -36,10 +37,10 @@ type MemberState string
 
 // The states of a member in a failover.
 const (
-	MemberWaiting     MemberState = "waiting"  // owes its drain
-	MemberDrainedDone MemberState = "drained"  // gate closed, no call runs
-	MemberSwitchedTo  MemberState = "switched" // driver told of the new site
-	MemberError       MemberState = "error"    // driver refuses, or no answer
+	MemberStateWaiting  MemberState = "waiting"  // owes its drain
+	MemberStateDrained  MemberState = "drained"  // gate closed, no call runs
+	MemberStateSwitched MemberState = "switched" // driver told of the new site
+	MemberStateError    MemberState = "error"    // driver refuses, or no answer
 )
 
 // Member is the part of one member in a failover.
@@ -72,11 +73,14 @@ type Failover struct {
 	Results     uint64   `cbor:"18,keyasint,omitempty"` // volumes with a result of their own
 	FailedCount uint64   `cbor:"19,keyasint,omitempty"` // of these, volumes that failed
 	RequestedAt Time     `cbor:"20,keyasint,omitempty"`
-	StepAt      Time     `cbor:"21,keyasint,omitempty"` // when the phase or attempt began
+	StepAt      Time     `cbor:"21,keyasint,omitempty"` // when the phase, the attempt or its call began, or the attempt ended
 	SwitchedAt  Time     `cbor:"22,keyasint,omitempty"`
 	FinishedAt  Time     `cbor:"23,keyasint,omitempty"`
 	RequestedIn uint64   `cbor:"24,keyasint,omitempty"` // log index of the request
 	Index       uint64   `cbor:"25,keyasint,omitempty"` // of its last change
+
+	// PreviousStatus is the cluster's replication status before the request.
+	PreviousStatus ReplicationStatus `cbor:"26,keyasint,omitempty"`
 }
 
 // maxFailovers is how many failovers are kept as history.
@@ -100,7 +104,10 @@ func (s *State) unfinished(cluster string) (*Failover, bool) {
 		return nil, false
 	}
 	f, ok := s.failovers.Get(c.Failover)
-	return f, ok && !f.Phase.Terminal()
+	if !ok || f.Phase.Terminal() {
+		return nil, false
+	}
+	return f, true
 }
 
 func failingOver(f *Failover) error {
@@ -143,21 +150,19 @@ func (c RequestFailover) apply(s *State, m Meta) error {
 	f := &Failover{
 		ID: c.ID, Cluster: cl.Name, From: cl.ActiveBackendID, Target: c.target(s), Mode: c.Mode,
 		Reason: c.Reason, RequestedBy: c.RequestedBy, Phase: Draining,
-		RequestedAt: m.At, StepAt: m.At, RequestedIn: m.Index,
+		RequestedAt: m.At, StepAt: m.At, RequestedIn: m.Index, PreviousStatus: cl.ReplicationStatus,
 	}
-	next := new(*cl)
-	next.Failover = f.ID
 	if f.Target == cl.ActiveBackendID && !cl.Held {
 		f.Phase, f.Epoch, f.FinishedAt = Done, cl.Epoch, m.At
-		next.ReplicationStatus = cl.settledStatus()
-		s.forgetFailoverError(next, m)
+		s.forgetFailoverError(cl, m)
 	} else {
-		next.ReplicationStatus = ReplicationFailingOver
+		next := new(*cl)
+		next.Failover, next.ReplicationStatus = f.ID, ReplicationFailingOver
 		for svc := range s.Members(cl.Name) {
-			f.Members = append(f.Members, Member{Host: svc.Host, State: MemberWaiting, At: m.At})
+			f.Members = append(f.Members, Member{Host: svc.Host, State: MemberStateWaiting, At: m.At})
 		}
+		s.putCluster(next, m)
 	}
-	s.putCluster(next, m)
 	s.putFailover(f, m)
 	s.failoverOrder.Set(m.Index, f.ID)
 	s.trimFailovers()
@@ -197,13 +202,15 @@ func (c RequestFailover) target(s *State) string {
 	return ""
 }
 
-// forgetFailoverError enables what a failed failover had disabled.
+// forgetFailoverError ends the error of a failover that has promoted nothing: the
+// cluster is asked for where it still is.
 func (s *State) forgetFailoverError(cl *Cluster, m Meta) {
-	if cl.DisabledReason != ReasonFailoverError {
+	if cl.ReplicationStatus != ReplicationFailoverError {
 		return
 	}
-	cl.Disabled, cl.DisabledReason = false, ""
-	s.enableMembers(cl, m)
+	next := new(*cl)
+	s.followSite(next, m)
+	s.putCluster(next, m)
 }
 
 func (s *State) putFailover(f *Failover, m Meta) {
@@ -255,22 +262,12 @@ func (c AbortFailover) apply(s *State, m Meta) error {
 	}
 	next := new(*f)
 	next.Phase, next.FinishedAt = Aborted, m.At
-	s.restoreStatus(next, m)
+	old, _ := s.clusters.Get(f.Cluster)
+	cl := new(*old)
+	cl.ReplicationStatus = f.PreviousStatus
+	s.putCluster(cl, m)
 	s.putFailover(next, m)
 	return nil
-}
-
-// restoreStatus puts the status of a cluster back after a failover that promoted
-// nothing. Gates that an earlier failover left closed stay closed.
-func (s *State) restoreStatus(f *Failover, m Meta) {
-	cl, _ := s.clusters.Get(f.Cluster)
-	next := new(*cl)
-	next.ReplicationStatus = next.settledStatus()
-	if next.Held {
-		next.ReplicationStatus = ReplicationFailoverError
-	}
-	s.putCluster(next, m)
-	dropUncommitted(&s.staged, f.Cluster, f.ID)
 }
 
 // FinishFailover ends a failover whose members in touch have all reported. The
@@ -295,7 +292,10 @@ func (c FinishFailover) apply(s *State, m Meta) error {
 	next := new(*f)
 	next.Phase, next.FinishedAt = Done, m.At
 	for _, host := range c.Silent {
-		next.setMember(host, MemberError, "no answer", m)
+		// One that has reported since the leader looked is not silent.
+		if svc, ok := s.services.Get(host); ok && svc.Group() == f.Cluster && svc.Reported.Epoch != f.Epoch {
+			next.setMember(host, MemberStateError, "no answer", m)
+		}
 	}
 	s.putFailover(next, m)
 	return nil
@@ -315,7 +315,7 @@ func (s *State) current(id string, attempt uint64, phases ...Phase) (*Failover, 
 // list of members is replaced, not edited.
 func (f *Failover) setMember(host string, state MemberState, problem string, m Meta) {
 	member := Member{Host: host, State: state, Error: problem, At: m.At}
-	at, known := slices.BinarySearchFunc(f.Members, host, func(e Member, host string) int { return compare(e.Host, host) })
+	at, known := slices.BinarySearchFunc(f.Members, host, func(e Member, host string) int { return strings.Compare(e.Host, host) })
 	members := slices.Clone(f.Members)
 	if known {
 		members[at] = member

@@ -53,6 +53,12 @@ func (s *State) Owed(host string, limit int) []Operation {
 	return ops
 }
 
+func (s *State) owesAny(host string) bool {
+	any := false
+	eachUnder(&s.owed, host, func(string, uint64) bool { any = true; return false })
+	return any
+}
+
 // Owes reports whether a member still owes an operation.
 func (s *State) Owes(host string, operation uint64) bool {
 	op, ok := s.operations.Get(operation)
@@ -61,7 +67,9 @@ func (s *State) Owes(host string, operation uint64) bool {
 
 // EndOperation is a member's word on how the driver's call ended. Epoch is the
 // one under which the call began: the end of a call from before a switch counts
-// for nothing, and the operation is made again at the new site.
+// for nothing, and the operation is made again at the new site. So does one that
+// arrives while a failover promotes, since the executor may have asked already
+// which volumes there are.
 type EndOperation struct {
 	Operation uint64       `cbor:"1,keyasint"`
 	Host      string       `cbor:"2,keyasint"`
@@ -81,6 +89,9 @@ func (c EndOperation) apply(s *State, m Meta) error {
 	if !ok || cl.Epoch != c.Epoch {
 		return refuse(ErrStale, fmt.Sprintf("operation %d began in epoch %d, which is over", c.Operation, c.Epoch))
 	}
+	if f, ok := s.unfinished(op.Cluster); ok && f.Phase == Promoting {
+		return refuse(ErrStale, fmt.Sprintf("operation %d is to be made again: failover %s is promoting", c.Operation, f.ID))
+	}
 	s.dropOperation(op)
 	switch op.Kind {
 	case OpCreateVolume, OpDeleteVolume, OpExtendVolume:
@@ -99,8 +110,7 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 	v.PreviousStatus = ""
 	switch {
 	case op.Kind == OpDeleteVolume && c.Error == "":
-		s.volumes.Delete(v.ID)
-		s.volumeOrder.Delete(v.Index)
+		s.dropVolume(v)
 		return
 	case op.Kind == OpDeleteVolume:
 		v.Status = StatusErrorDeleting
@@ -113,6 +123,7 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 		if c.Error != "" {
 			v.Status = StatusError
 		}
+		v.FailedEpoch = 0
 		if !v.Replicated {
 			v.BackendID = intern(cl.ActiveBackendID)
 		}
@@ -169,7 +180,7 @@ func (c MoveOperations) apply(s *State, m Meta) error {
 		s.operations.Set(moved.ID, &moved)
 		s.owed.Set(under(moved.Host, indexKey(moved.ID)), moved.ID)
 	}
-	if cl, ok := s.clusters.Get(to.Group()); ok && cl.FreezeOwner == c.From {
+	if cl, ok := s.clusters.Get(to.Group()); ok && s.owesFreeze(cl, c.From) {
 		next := new(*cl)
 		next.FreezeOwner = to.Host
 		s.putCluster(next, m)

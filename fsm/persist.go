@@ -142,7 +142,8 @@ func (s *State) encodeRequests(enc *cbor.Encoder) error {
 }
 
 // ReadState reads what [State.WriteTo] wrote. A snapshot that is torn, damaged or
-// of a newer format is an error; no input makes it panic.
+// of a newer format is an error; no input makes it panic, or makes a state on which
+// a command would.
 func ReadState(r io.Reader) (*State, error) {
 	dec := cbor.NewDecoder(bufio.NewReaderSize(r, 1<<20))
 	var pre preamble
@@ -161,6 +162,9 @@ func ReadState(r io.Reader) (*State, error) {
 			return nil, fmt.Errorf("read snapshot: %w", noEOF(err))
 		}
 		if head.Section == sectionEnd {
+			if err := s.whole(); err != nil {
+				return nil, err
+			}
 			return s, nil
 		}
 		if err := s.decodeSection(dec, head); err != nil {
@@ -169,12 +173,28 @@ func ReadState(r io.Reader) (*State, error) {
 	}
 }
 
+// whole refuses a snapshot that lacks what the rules take for granted: every
+// service, and every failover that is not over, has its cluster.
+func (s *State) whole() error {
+	for svc := range s.Services() {
+		if _, ok := s.clusters.Get(svc.Group()); !ok {
+			return fmt.Errorf("read snapshot: service %q without its cluster: %w", svc.Host, ErrInvalid)
+		}
+	}
+	for f := range values(&s.failovers) {
+		if _, ok := s.clusters.Get(f.Cluster); !ok && !f.Phase.Terminal() {
+			return fmt.Errorf("read snapshot: failover %q without its cluster: %w", f.ID, ErrInvalid)
+		}
+	}
+	return nil
+}
+
 func (s *State) decodeSection(dec *cbor.Decoder, head sectionHead) error {
 	switch head.Section {
 	case sectionNodes:
 		return decodeSection(dec, head, func(v *Node) { s.nodes.Set(v.ID, v) })
 	case sectionServices:
-		return decodeSection(dec, head, func(v *Service) { s.services.Set(v.Host, v) })
+		return decodeSection(dec, head, s.restoreService)
 	case sectionClusters:
 		return decodeSection(dec, head, func(v *Cluster) { s.clusters.Set(v.Name, v) })
 	case sectionFailovers:
@@ -226,8 +246,7 @@ func (s *State) restoreVolume(v *Volume) {
 	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
 	v.Host, v.Cluster, v.BackendID = intern(v.Host), intern(v.Cluster), intern(v.BackendID)
 	v.Status, v.PreviousStatus = VolumeStatus(intern(string(v.Status))), VolumeStatus(intern(string(v.PreviousStatus)))
-	s.volumes.Set(v.ID, v)
-	s.volumeOrder.Set(v.Index, v.ID)
+	s.addVolume(v)
 }
 
 func (s *State) restoreSnapshot(v *Snapshot) {

@@ -62,20 +62,11 @@ func (s *State) planCluster(cl *Cluster, o Observation) Command {
 func (s *State) planFailover(cl *Cluster, f *Failover, o Observation) Command {
 	switch f.Phase {
 	case Draining:
-		for _, member := range f.Members {
-			if member.State == MemberWaiting && !o.Gone[member.Host] {
-				return nil
-			}
-		}
-		return s.planAssign(cl, f, o)
-	case Promoting:
-		if f.Ended {
-			if o.Now.Sub(f.StepAt) < o.Limits.backoff(f.Attempt) && o.Now >= f.StepAt {
-				return nil
-			}
+		if !f.draining(o) {
 			return s.planAssign(cl, f, o)
 		}
-		if o.Gone[f.Executor] || !s.isMember(f.Executor, cl.Name) {
+	case Promoting:
+		if !f.promoting(o) {
 			return s.planAssign(cl, f, o)
 		}
 	case Switching:
@@ -83,6 +74,22 @@ func (s *State) planFailover(cl *Cluster, f *Failover, o Observation) Command {
 	case Done, Failed, Aborted:
 	}
 	return nil
+}
+
+// draining reports whether a member has yet to drain that is not gone.
+func (f *Failover) draining(o Observation) bool {
+	return slices.ContainsFunc(f.Members, func(v Member) bool {
+		return v.State == MemberStateWaiting && !o.Gone[v.Host]
+	})
+}
+
+// promoting reports whether the attempt goes on: its executor is at work, or it
+// has ended a moment ago and the next one should wait.
+func (f *Failover) promoting(o Observation) bool {
+	if f.Ended {
+		return o.Now >= f.StepAt && o.Now.Sub(f.StepAt) < o.Limits.backoff(f.Attempt)
+	}
+	return !o.Gone[f.Executor]
 }
 
 // backoff is how long to wait after an attempt has ended.
@@ -163,7 +170,7 @@ func (s *State) planMove(cl *Cluster, o Observation) Command {
 		switch {
 		case o.Live[svc.Host] && to == "":
 			to = svc.Host
-		case o.Gone[svc.Host] && from == "" && (cl.FreezeOwner == svc.Host || len(s.Owed(svc.Host, 1)) > 0):
+		case o.Gone[svc.Host] && from == "" && (s.owesFreeze(cl, svc.Host) || s.owesAny(svc.Host)):
 			from = svc.Host
 		}
 	}
@@ -171,11 +178,6 @@ func (s *State) planMove(cl *Cluster, o Observation) Command {
 		return nil
 	}
 	return MoveOperations{From: from, To: to, Term: o.Term}
-}
-
-func (s *State) isMember(host, cluster string) bool {
-	svc, ok := s.services.Get(host)
-	return ok && svc.Group() == cluster
 }
 
 // Overdue reports whether a member has had its time in a failover: one that does
@@ -193,7 +195,7 @@ func (s *State) Overdue(host string, now Time, l Limits) bool {
 	switch f.Phase {
 	case Draining:
 		for _, member := range f.Members {
-			if member.Host == host && member.State == MemberWaiting {
+			if member.Host == host && member.State == MemberStateWaiting {
 				return now.Sub(f.StepAt) >= l.Drain
 			}
 		}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 )
 
 // errOvertaken refuses a command of Plan that was decided on what is no longer so: it
@@ -33,10 +34,10 @@ func (c Assign) apply(s *State, m Meta) error {
 	if svc, ok := s.services.Get(c.Executor); !ok || svc.Group() != f.Cluster {
 		return refuse(ErrStale, fmt.Sprintf("%q is no member of %q", c.Executor, f.Cluster))
 	}
-	if st, ok := s.staged.Get(f.Cluster); ok && st.Failover != f.ID {
+	if st, ok := s.staged.Get(f.Cluster); ok && st.Epoch != 0 {
 		return refuse(ErrStale, "results of the switch before are not settled yet")
 	}
-	s.staged.Delete(f.Cluster) // what an earlier attempt staged counts for nothing
+	s.dropStaged(f.Cluster) // what an earlier attempt staged counts for nothing
 	next := new(*f)
 	next.Phase, next.Attempt, next.Executor, next.StepAt = Promoting, f.Attempt+1, c.Executor, m.At
 	// An attempt that claimed and is replaced may have promoted something.
@@ -67,11 +68,16 @@ func (c Claim) apply(s *State, m Meta) error {
 		return refuse(ErrStale, fmt.Sprintf("%q is not the executor of failover %s", c.Host, c.Failover))
 	}
 	next := new(*f)
-	// A claim after a claim of the same attempt follows a call whose end nobody
-	// knows: a lease that lapsed, or a restart.
-	next.Unknown = f.Unknown || f.ClaimIndex != 0
-	next.ClaimIndex, next.Claimed, next.StepAt = m.Index, true, m.At
-	s.staged.Delete(f.Cluster)
+	if f.ClaimIndex == 0 {
+		next.StepAt = m.At
+	} else {
+		// A claim after a claim of the same attempt follows a call whose end nobody
+		// knows: a lease that lapsed, or a restart. It gets no more time, or a
+		// member that comes and goes would never be replaced (G5).
+		next.Unknown = true
+	}
+	next.ClaimIndex, next.Claimed = m.Index, true
+	s.dropStaged(f.Cluster)
 	s.putFailover(next, m)
 	return nil
 }
@@ -87,8 +93,8 @@ func (s *State) claimed(id string, attempt, claim uint64) (*Failover, error) {
 }
 
 // FailoverCompleted commits the switch: status, active backend, epoch and every
-// staged result in one change (G2, G6). It carries the number of results, and is
-// refused if they are not all staged.
+// staged result in one change (G2, G6). It carries the number of volumes with a
+// result, and is refused if they are not all staged.
 type FailoverCompleted struct {
 	Failover   string `cbor:"1,keyasint"`
 	Attempt    uint64 `cbor:"2,keyasint"`
@@ -111,42 +117,31 @@ func (c FailoverCompleted) apply(s *State, m Meta) error {
 		return refuseField(ErrConflict, "results", fmt.Sprint(c.Results),
 			fmt.Sprintf("%d results are staged, not %d", results, c.Results))
 	}
-	next := new(*f)
+	next, cl := s.copies(f)
 	next.Results, next.FailedCount = results, failed
-	cl, _ := s.clusters.Get(f.Cluster)
-	sw := new(*cl)
-	sw.ActiveBackendID, sw.Held = f.Target, false
-	s.bumpEpoch(next, sw, m)
-	sw.ReplicationStatus = sw.settledStatus()
-	if sw.ActiveBackendID == DefaultBackendID {
-		s.enableCluster(sw, m)
-	} else {
-		sw.Disabled, sw.DisabledReason = true, ReasonFailedOver
-		s.disableMembers(sw, ReasonFailedOver, m)
-	}
-	if st, ok := s.staged.Get(f.Cluster); ok {
-		done := new(*st)
-		done.Epoch = sw.Epoch
-		s.staged.Set(f.Cluster, done)
-	}
 	next.Phase, next.StepAt, next.SwitchedAt, next.Error = Switching, m.At, m.At, ""
-	s.putCluster(sw, m)
+	next.nextEpoch(cl)
+	cl.ActiveBackendID, cl.SiteEpoch, cl.SwitchedAt, cl.Held = f.Target, cl.Epoch, m.At, false
+	s.followSite(cl, m)
+	if st, ok := s.staged.Get(f.Cluster); ok {
+		st.Epoch = cl.Epoch
+	}
+	s.putCluster(cl, m)
 	s.putFailover(next, m)
 	return nil
 }
 
-// bumpEpoch moves cl to the epoch that the claim of f produces.
-func (s *State) bumpEpoch(f *Failover, cl *Cluster, m Meta) {
-	cl.Epoch, cl.Claim, cl.SwitchedAt = cl.Epoch+1, f.ClaimIndex, m.At
-	f.Epoch = cl.Epoch
+// copies returns what a failover changes when it ends its promotion, to be edited
+// and put back.
+func (s *State) copies(f *Failover) (*Failover, *Cluster) {
+	cl, _ := s.clusters.Get(f.Cluster)
+	return new(*f), new(*cl)
 }
 
-// enableCluster enables what a failover had disabled.
-func (s *State) enableCluster(cl *Cluster, m Meta) {
-	if cl.DisabledReason == ReasonFailedOver || cl.DisabledReason == ReasonFailoverError {
-		cl.Disabled, cl.DisabledReason = false, ""
-	}
-	s.enableMembers(cl, m)
+// nextEpoch moves cl to the epoch that the claim of f leads to.
+func (f *Failover) nextEpoch(cl *Cluster) {
+	cl.Epoch, cl.Claim = cl.Epoch+1, f.ClaimIndex
+	f.Epoch = cl.Epoch
 }
 
 // DriverRefusal is how a driver may refuse a failover: both are promises that
@@ -180,31 +175,33 @@ func (c FailoverRefused) apply(s *State, m Meta) error {
 	if err != nil {
 		return err
 	}
-	s.fail(f, c.Refusal, c.Error, c.Reopened, m)
+	if c.Refusal != InvalidReplicationTarget && c.Refusal != UnableToFailOver {
+		allowed := []string{string(InvalidReplicationTarget), string(UnableToFailOver)}
+		return refuseField(ErrInvalid, "refusal", string(c.Refusal),
+			fmt.Sprintf("a driver refuses with one of %s, not %q", list(allowed), c.Refusal), allowed...)
+	}
+	next, cl := s.copies(f)
+	if c.Reopened {
+		next.nextEpoch(cl)
+	}
+	next.Error = c.Error
+	s.fail(next, cl, c.Refusal, m)
 	return nil
 }
 
-// fail ends a failover that did not switch.
-func (s *State) fail(f *Failover, refusal DriverRefusal, problem string, reopened bool, m Meta) {
-	next := new(*f)
-	next.Phase, next.FinishedAt, next.Error = Failed, m.At, problem
-	old, _ := s.clusters.Get(f.Cluster)
-	cl := new(*old)
-	if reopened {
-		s.bumpEpoch(next, cl, m)
-	}
+// fail ends a failover that did not switch. Both records are copies to be edited.
+func (s *State) fail(f *Failover, cl *Cluster, refusal DriverRefusal, m Meta) {
+	f.Phase, f.FinishedAt = Failed, m.At
 	// Only a switch opens gates that an unknown outcome has closed.
 	cl.Held = cl.Held || f.Unknown
+	cl.ReplicationStatus = f.PreviousStatus
 	if cl.Held || refusal == UnableToFailOver {
 		cl.ReplicationStatus = ReplicationFailoverError
-		cl.Disabled, cl.DisabledReason = true, ReasonFailoverError
-		s.disableMembers(cl, ReasonFailoverError, m)
-	} else {
-		cl.ReplicationStatus = cl.settledStatus()
+		s.disable(cl, ReasonFailoverError, m)
 	}
-	dropUncommitted(&s.staged, f.Cluster, f.ID)
+	s.dropStaged(f.Cluster)
 	s.putCluster(cl, m)
-	s.putFailover(next, m)
+	s.putFailover(f, m)
 }
 
 // AttemptEnded says that the driver's call has ended and nobody knows what it
@@ -249,9 +246,9 @@ func (c GiveUp) apply(s *State, m Meta) error {
 	if c.Term != m.Term || c.ClaimIndex != f.ClaimIndex {
 		return errOvertaken
 	}
-	lost := new(*f)
-	lost.Unknown = f.Unknown || f.ClaimIndex != 0
-	s.fail(lost, UnableToFailOver, c.Error, false, m)
+	next, cl := s.copies(f)
+	next.Unknown, next.Error = f.Unknown || f.ClaimIndex != 0, c.Error
+	s.fail(next, cl, UnableToFailOver, m)
 	return nil
 }
 
@@ -269,14 +266,17 @@ func (c MemberDrained) apply(s *State, m Meta) error {
 	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(f.Members, func(v Member) bool { return v.Host == c.Host && v.State == MemberStateWaiting }) {
+		return refuse(ErrStale, fmt.Sprintf("%q owes no drain to failover %s", c.Host, c.Failover))
+	}
 	next := new(*f)
-	next.setMember(c.Host, MemberDrainedDone, "", m)
+	next.setMember(c.Host, MemberStateDrained, "", m)
 	s.putFailover(next, m)
 	return nil
 }
 
 // MemberSwitched is a member's word on how its driver took the committed site of
-// Epoch. An error is shown and tried again until it heals.
+// Epoch. One whose driver refuses is disabled until a later report heals it.
 type MemberSwitched struct {
 	Host            string `cbor:"1,keyasint"`
 	Epoch           uint64 `cbor:"2,keyasint"`
@@ -297,14 +297,20 @@ func (c MemberSwitched) apply(s *State, m Meta) error {
 	}
 	svc := new(*old)
 	svc.Reported = Report{Epoch: c.Epoch, ActiveBackendID: intern(c.ActiveBackendID), Error: c.Error, At: m.At}
+	switch {
+	case c.Error != "" && (!svc.Disabled || ownReason(svc.DisabledReason)):
+		svc.Disabled, svc.DisabledReason = true, ReasonDriverError
+	case c.Error == "" && svc.DisabledReason == ReasonDriverError:
+		svc.Disabled, svc.DisabledReason = cl.disablesMembers()
+	}
 	s.putService(svc, m)
 	f, ok := s.failovers.Get(cl.Failover)
 	if !ok || f.Epoch != cl.Epoch || f.Phase == Failed {
 		return nil
 	}
-	state := MemberSwitchedTo
+	state := MemberStateSwitched
 	if c.Error != "" {
-		state = MemberError
+		state = MemberStateError
 	}
 	next := new(*f)
 	next.setMember(c.Host, state, c.Error, m)

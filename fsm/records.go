@@ -9,8 +9,8 @@ import (
 
 // deref turns the answer of a tree of records into a value that its caller may
 // keep.
-func deref[V any](v *V, ok bool) (V, bool) {
-	if !ok {
+func deref[V any](v *V, _ bool) (V, bool) {
+	if v == nil {
 		var zero V
 		return zero, false
 	}
@@ -32,11 +32,10 @@ func newestFirst[V any](order *btree.Map[uint64, string], get func(string) (V, b
 			v, ok := get(id)
 			return !ok || yield(v)
 		}
-		switch {
-		case before == 0:
+		if before == 0 {
 			order.Reverse(visit)
-		default:
-			order.Descend(before-1, visit)
+			return
 		}
+		order.Descend(before-1, visit)
 	}
 }

@@ -52,10 +52,10 @@ func cloneStages(from *btree.Map[string, *stage]) btree.Map[string, *stage] {
 	return to
 }
 
-// dropUncommitted drops what a failover has staged and not committed.
-func dropUncommitted(staged *btree.Map[string, *stage], cluster, failover string) {
-	if st, ok := staged.Get(cluster); ok && st.Failover == failover && st.Epoch == 0 {
-		staged.Delete(cluster)
+// dropStaged drops what is staged for a cluster and not committed.
+func (s *State) dropStaged(cluster string) {
+	if st, ok := s.staged.Get(cluster); ok && st.Epoch == 0 {
+		s.staged.Delete(cluster)
 	}
 }
 
@@ -120,7 +120,11 @@ func (c SettleResults) apply(s *State, m Meta) error {
 		if !ok {
 			break
 		}
-		s.settle(id)
+		// A driver may speak of volumes that are gone, or not the cluster's.
+		if v, ok := s.volumes.Get(id); ok && v.group() == c.Cluster {
+			s.volumes.Set(id, new(s.merged(v)))
+		}
+		st.results.Delete(id)
 	}
 	if st.results.Len() == 0 {
 		s.staged.Delete(c.Cluster)
@@ -128,30 +132,27 @@ func (c SettleResults) apply(s *State, m Meta) error {
 	return nil
 }
 
-// settle merges a committed result into the record of its volume, so that the
-// record can be changed.
-func (s *State) settle(volumeID string) {
-	v, ok := s.volumes.Get(volumeID)
-	if !ok {
-		s.staged.Scan(func(_ string, st *stage) bool { st.results.Delete(volumeID); return true })
-		return
-	}
+// merged returns the record of a volume with the result of a committed switch that
+// is not settled yet. A volume that is still to be created was promoted by nobody.
+func (s *State) merged(v *Volume) Volume {
+	out := *v
 	st, ok := s.staged.Get(v.group())
-	if !ok || st.Epoch == 0 {
-		return
+	if !ok || st.Epoch == 0 || v.Status == StatusCreating {
+		return out
 	}
-	if r, ok := st.results.Delete(volumeID); ok {
-		merged := r.merge(*v, st)
-		s.volumes.Set(volumeID, &merged)
+	if r, ok := st.results.Get(v.ID); ok {
+		out.update(r.VolumeUpdate)
+		if r.Failed {
+			out.FailedEpoch = st.Epoch
+		}
+		out.UpdatedAt = max(out.UpdatedAt, st.At)
 	}
+	return out
 }
 
-// merge returns v as the result leaves it.
-func (r VolumeResult) merge(v Volume, st *stage) Volume {
-	v.update(r.VolumeUpdate)
-	if r.Failed {
-		v.FailedEpoch = st.Epoch
+// dropResult drops the committed result of a volume whose record has it.
+func (s *State) dropResult(v *Volume) {
+	if st, ok := s.staged.Get(v.group()); ok && st.Epoch != 0 {
+		st.results.Delete(v.ID)
 	}
-	v.UpdatedAt = max(v.UpdatedAt, st.At)
-	return v
 }

@@ -51,15 +51,17 @@ func (s *State) Services() iter.Seq[Service] { return values(&s.services) }
 // outside clusters it yields that one.
 func (s *State) Members(cluster string) iter.Seq[Service] {
 	return func(yield func(Service) bool) {
-		s.services.Scan(func(_ string, v *Service) bool {
-			return v.Group() != cluster || yield(*v)
+		eachUnder(&s.members, cluster, func(_, host string) bool {
+			v, ok := s.services.Get(host)
+			return !ok || yield(*v)
 		})
 	}
 }
 
 // RegisterService says that a node hosts a service. It changes nothing about the
 // cluster but that member's presence (G11); only the first member creates the
-// cluster. Repeating it is harmless.
+// cluster, and a new member is disabled if a failover or a freeze has disabled
+// the others. Repeating it is harmless.
 type RegisterService struct {
 	Host    string   `cbor:"1,keyasint"`
 	Node    string   `cbor:"2,keyasint"`
@@ -73,20 +75,23 @@ func (c RegisterService) apply(s *State, m Meta) error {
 	if err := c.check(s); err != nil {
 		return err
 	}
-	svc := &Service{Host: intern(c.Host), CreatedAt: m.At}
+	svc := &Service{Host: intern(c.Host), Cluster: intern(c.Cluster), CreatedAt: m.At}
+	cl, ok := s.clusters.Get(svc.Group())
+	if !ok {
+		cl = &Cluster{
+			Name: svc.Group(), Single: c.Cluster == "", Epoch: 1, SiteEpoch: 1,
+			ActiveBackendID: DefaultBackendID, ReplicationStatus: ReplicationEnabled, CreatedAt: m.At,
+		}
+		s.putCluster(cl, m)
+	}
 	if old, ok := s.services.Get(c.Host); ok {
 		svc = new(*old)
+	} else {
+		svc.Disabled, svc.DisabledReason = cl.disablesMembers()
 	}
-	svc.Node, svc.Cluster = intern(c.Node), intern(c.Cluster)
+	svc.Node = intern(c.Node)
 	svc.Targets = slices.Compact(slices.Sorted(slices.Values(c.Targets)))
 	s.putService(svc, m)
-	if _, ok := s.clusters.Get(svc.Group()); ok {
-		return nil
-	}
-	s.putCluster(&Cluster{
-		Name: svc.Group(), Single: c.Cluster == "", Epoch: 1,
-		ActiveBackendID: DefaultBackendID, ReplicationStatus: ReplicationEnabled, CreatedAt: m.At,
-	}, m)
 	return nil
 }
 
@@ -122,9 +127,11 @@ func (c RegisterService) check(s *State) error {
 }
 
 // DeleteService forgets a service. It is refused while a failover of its cluster
-// is unfinished and while it owes volume operations. Only the
-// leader knows whether its grant has run out: it proposes the command after
-// that, with the term in which it looked.
+// is unfinished and while it owes volume operations. Only the leader knows
+// whether its grant has run out: it proposes the command after that, with the
+// term in which it looked. With its last member a cluster goes too, unless it has
+// volumes or has switched: then it keeps its site and its epoch for the members
+// to come (G2).
 type DeleteService struct {
 	Host string `cbor:"1,keyasint"`
 	Term uint64 `cbor:"2,keyasint"`
@@ -144,22 +151,20 @@ func (c DeleteService) apply(s *State, m Meta) error {
 	if f, ok := s.unfinished(group); ok {
 		return failingOver(f)
 	}
-	owes := false
-	eachUnder(&s.owed, c.Host, func(string, uint64) bool { owes = true; return false })
-	if owes {
+	if s.owesAny(c.Host) {
 		return refuseField(ErrConflict, "host", c.Host, fmt.Sprintf("service %q still owes volume operations", c.Host))
 	}
 	s.services.Delete(c.Host)
-	for range s.Members(group) {
-		return nil
-	}
-	if !s.hasVolumes(group) {
+	s.members.Delete(under(group, c.Host))
+	cl, ok := s.clusters.Get(group)
+	if _, used := s.volumesIn.Get(group); ok && !used && cl.Epoch == 1 && !cl.Held && s.memberOr(group, "") == "" {
 		s.clusters.Delete(group)
 	}
 	return nil
 }
 
-// SetServiceDisabled enables or disables one service, as an operator asks.
+// SetServiceDisabled enables or disables one service, as an operator asks. A
+// service outside clusters is its own cluster, and is enabled or disabled as such.
 type SetServiceDisabled struct {
 	Host     string `cbor:"1,keyasint"`
 	Disabled bool   `cbor:"2,keyasint,omitempty"`
@@ -174,14 +179,27 @@ func (c SetServiceDisabled) apply(s *State, m Meta) error {
 		return notFound("host", "service", c.Host)
 	}
 	svc := new(*old)
-	svc.Disabled, svc.DisabledReason = c.Disabled, c.Reason
+	svc.Disabled, svc.DisabledReason = c.Disabled, ""
+	if c.Disabled {
+		svc.DisabledReason = c.Reason
+	}
 	s.putService(svc, m)
+	if cl, ok := s.clusters.Get(svc.Group()); ok && cl.Single {
+		next := new(*cl)
+		next.Disabled, next.DisabledReason = svc.Disabled, svc.DisabledReason
+		s.putCluster(next, m)
+	}
 	return nil
 }
 
 func (s *State) putService(v *Service, m Meta) {
 	v.UpdatedAt, v.Index = max(v.UpdatedAt, m.At), m.Index
+	s.restoreService(v)
+}
+
+func (s *State) restoreService(v *Service) {
 	s.services.Set(v.Host, v)
+	s.members.Set(under(v.Group(), v.Host), v.Host)
 }
 
 // setMembers lets change edit a copy of every member of a cluster, and keeps

@@ -17,6 +17,7 @@ type State struct {
 
 	nodes         btree.Map[string, *Node]
 	services      btree.Map[string, *Service] // by host
+	members       btree.Map[string, string]   // cluster/host -> host
 	clusters      btree.Map[string, *Cluster] // by name; a service outside clusters has one of its own
 	failovers     btree.Map[string, *Failover]
 	failoverOrder btree.Map[uint64, string] // request index -> id, oldest first
@@ -25,6 +26,7 @@ type State struct {
 	volumeTypes   btree.Map[string, *VolumeType] // by id
 	volumes       btree.Map[string, *Volume]
 	volumeOrder   btree.Map[uint64, string] // request index -> id, oldest first
+	volumesIn     btree.Map[string, uint64] // cluster -> how many
 	snapshots     btree.Map[string, *Snapshot]
 	snapshotOrder btree.Map[uint64, string]
 	snapshotsOf   btree.Map[string, struct{}] // volume id/snapshot id
@@ -44,6 +46,7 @@ func (s *State) Clone() *State {
 		index:         s.index,
 		nodes:         *s.nodes.Copy(),
 		services:      *s.services.Copy(),
+		members:       *s.members.Copy(),
 		clusters:      *s.clusters.Copy(),
 		failovers:     *s.failovers.Copy(),
 		failoverOrder: *s.failoverOrder.Copy(),
@@ -51,6 +54,7 @@ func (s *State) Clone() *State {
 		volumeTypes:   *s.volumeTypes.Copy(),
 		volumes:       *s.volumes.Copy(),
 		volumeOrder:   *s.volumeOrder.Copy(),
+		volumesIn:     *s.volumesIn.Copy(),
 		snapshots:     *s.snapshots.Copy(),
 		snapshotOrder: *s.snapshotOrder.Copy(),
 		snapshotsOf:   *s.snapshotsOf.Copy(),

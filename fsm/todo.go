@@ -53,9 +53,9 @@ func (s *State) Todo(host string, told uint64) (Task, bool) {
 		return Task{}, false
 	case told != cl.Epoch || svc.Reported.Epoch != cl.Epoch || svc.Reported.Error != "":
 		t.Kind = TaskSwitch
-	case cl.FreezeOwner == host && cl.Frozen:
+	case s.owesFreeze(cl, host) && cl.Frozen:
 		t.Kind = TaskFreeze
-	case cl.FreezeOwner == host:
+	case s.owesFreeze(cl, host):
 		t.Kind = TaskThaw
 	default:
 		return Task{}, false
@@ -68,7 +68,7 @@ func (f *Failover) todo(cl *Cluster, host string) (Task, bool) {
 	t := Task{Host: host, Cluster: cl.Name, Failover: f.ID, Attempt: f.Attempt}
 	if f.Phase == Draining {
 		for _, member := range f.Members {
-			if member.Host == host && member.State == MemberWaiting {
+			if member.Host == host && member.State == MemberStateWaiting {
 				t.Kind = TaskDrain
 				return t, true
 			}

@@ -20,6 +20,12 @@ const (
 	StatusErrorExtending VolumeStatus = "error_extending"
 )
 
+// busy reports whether a member owes an operation that this status announces. A
+// switch leaves it standing, since the operation is made at the new site.
+func (st VolumeStatus) busy() bool {
+	return st == StatusCreating || st == StatusExtending || st == StatusDeleting
+}
+
 // Volume is one volume, with the names and meanings of Cinder's fields. What a
 // failover does to all volumes of a cluster is not written into their records: it
 // is derived from the cluster's when a volume is read ([State.Volume]).
@@ -84,30 +90,25 @@ func (s *State) Volume(id string) (Volume, bool) {
 // derive returns v as its cluster leaves it, and whether the switch has put it
 // out of reach.
 func (s *State) derive(v *Volume) (out Volume, lost bool) {
-	out = *v
+	out = s.merged(v)
 	cl, ok := s.clusters.Get(v.group())
 	if !ok || v.Status == StatusCreating {
 		return out, false
-	}
-	if st, ok := s.staged.Get(cl.Name); ok && st.Epoch != 0 {
-		if r, ok := st.results.Get(v.ID); ok {
-			out = r.merge(out, st)
-		}
 	}
 	switch {
 	case !out.Replicated:
 		out.ReplicationStatus = ReplicationNotCapable
 		lost = out.BackendID != "" && out.BackendID != cl.ActiveBackendID
-	case out.FailedEpoch == cl.Epoch:
+	case out.FailedEpoch == cl.SiteEpoch && out.FailedEpoch != 0:
 		out.ReplicationStatus = ReplicationFailoverError
 		lost = true
 	default:
 		out.ReplicationStatus = cl.settledStatus()
 	}
-	if lost {
+	if lost && !out.Status.busy() {
 		out.PreviousStatus, out.Status = out.Status, StatusError
 	}
-	if cl.Epoch > 1 && (lost || out.Replicated) {
+	if lost || out.Replicated {
 		out.UpdatedAt = max(out.UpdatedAt, cl.SwitchedAt)
 	}
 	return out, lost
@@ -136,32 +137,41 @@ func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
 	}
 }
 
-func (s *State) hasVolumes(cluster string) bool {
-	found := false
-	s.volumes.Scan(func(_ string, v *Volume) bool {
-		found = v.group() == cluster
-		return !found
-	})
-	return found
+// addVolume stores a record that is new to the state.
+func (s *State) addVolume(v *Volume) {
+	s.volumes.Set(v.ID, v)
+	s.volumeOrder.Set(v.Index, v.ID)
+	n, _ := s.volumesIn.Get(v.group())
+	s.volumesIn.Set(v.group(), n+1)
 }
 
 // putVolume stores a changed record.
 func (s *State) putVolume(v *Volume, m Meta) {
-	v.ReplicationStatus = ""
+	s.dropResult(v)
 	v.UpdatedAt = max(v.UpdatedAt, m.At)
 	s.volumes.Set(v.ID, v)
+}
+
+func (s *State) dropVolume(v *Volume) {
+	s.dropResult(v)
+	s.volumes.Delete(v.ID)
+	s.volumeOrder.Delete(v.Index)
+	if n, _ := s.volumesIn.Get(v.group()); n > 1 {
+		s.volumesIn.Set(v.group(), n-1)
+	} else {
+		s.volumesIn.Delete(v.group())
+	}
 }
 
 // editVolume returns a copy of a volume's record that may be changed and stored
 // again, and the volume as a reader sees it.
 func (s *State) editVolume(id string) (record *Volume, seen Volume, err error) {
-	s.settle(id)
 	v, ok := s.volumes.Get(id)
 	if !ok {
 		return nil, Volume{}, refuseField(ErrNotFound, "volume_id", id, fmt.Sprintf("Volume %s could not be found.", id))
 	}
 	seen, _ = s.derive(v)
-	return new(*v), seen, nil
+	return new(s.merged(v)), seen, nil
 }
 
 // CreateVolume asks for a new volume. Host owes the driver's call.
@@ -198,8 +208,7 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	v.BackendID, v.FailedEpoch, v.PreviousStatus = "", 0, ""
 	v.CreatedAt, v.UpdatedAt, v.Index = m.At, 0, m.Index
 	v.ReplicationStatus = ""
-	s.volumes.Set(v.ID, &v)
-	s.volumeOrder.Set(m.Index, v.ID)
+	s.addVolume(&v)
 	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: svc.Host, Cluster: svc.Group()}, m)
 	return nil
 }
@@ -252,7 +261,7 @@ func (c DeleteVolume) apply(s *State, m Meta) error {
 	if s.hasSnapshots(c.ID) {
 		return refuseField(ErrConflict, "volume_id", c.ID, "the volume has snapshots: delete them first")
 	}
-	return s.begin(v, seen, StatusDeleting, &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host)}, m)
+	return s.begin(v, StatusDeleting, &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host)}, m)
 }
 
 // ExtendVolume asks for a volume to be grown to Size GiB.
@@ -276,21 +285,17 @@ func (c ExtendVolume) apply(s *State, m Meta) error {
 		return refuseField(ErrInvalid, "new_size", fmt.Sprint(c.Size), fmt.Sprintf(
 			"New size for extend must be greater than current size. (current: %d, extended: %d).", v.Size, c.Size))
 	}
-	return s.begin(v, seen, StatusExtending, &Operation{Kind: OpExtendVolume, Size: c.Size, Host: s.ownerFor(v, c.Host)}, m)
+	return s.begin(v, StatusExtending, &Operation{Kind: OpExtendVolume, Size: c.Size, Host: s.ownerFor(v, c.Host)}, m)
 }
 
 // begin commits the intent to change a volume.
-func (s *State) begin(v *Volume, seen Volume, status VolumeStatus, op *Operation, m Meta) error {
+func (s *State) begin(v *Volume, status VolumeStatus, op *Operation, m Meta) error {
 	cl, ok := s.clusters.Get(v.group())
 	if !ok || op.Host == "" {
 		return refuseField(ErrConflict, "volume_id", v.ID, fmt.Sprintf("no service of %q is left", v.group()))
 	}
 	if err := s.serves(cl); err != nil {
 		return err
-	}
-	if seen.Status != v.Status { // out of reach: what is asked for is about the volume as it is seen
-		v.BackendID, v.FailedEpoch = cl.ActiveBackendID, 0
-		v.Status = seen.Status
 	}
 	v.PreviousStatus, v.Status = v.Status, status
 	op.VolumeID, op.Cluster = v.ID, cl.Name

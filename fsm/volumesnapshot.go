@@ -30,7 +30,7 @@ func (s *State) Snapshot(id string) (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	out := *sn
-	if v, ok := s.volumes.Get(sn.VolumeID); ok && sn.Status != StatusCreating {
+	if v, ok := s.volumes.Get(sn.VolumeID); ok && !sn.Status.busy() {
 		if _, lost := s.derive(v); lost {
 			out.Status = StatusError
 		}

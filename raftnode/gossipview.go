@@ -33,7 +33,7 @@ type Peer struct {
 	ID    string // the node's name, its Raft server id
 	Addr  string // gossip ip:port
 	Meta  Meta
-	Alive bool // a guess: see the limits of gossip in DESIGN.md
+	Alive bool // a guess: late by a second or two, and now and then wrong
 }
 
 // validate says what other nodes would refuse.

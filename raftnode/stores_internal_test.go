@@ -44,7 +44,7 @@ func TestStoresKeepWhatTheyWereGiven(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
+			defer closeStores(t, s)
 			var entries []*raft.Log
 			for i := range uint64(cachedEntries * 2) {
 				entries = append(entries, &raft.Log{Index: i + 1, Term: 1, Data: bytes.Repeat([]byte{byte(i)}, int(i%7)*maxCachedEntry/5)})
@@ -88,7 +88,7 @@ func TestBoltStoresAreThereAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer closeStores(t, s)
 	if last, err := s.Logs.LastIndex(); last != 1 || err != nil {
 		t.Errorf("last index is %d, %v, want 1", last, err)
 	}
@@ -157,7 +157,7 @@ func TestDamagedStoresAreRefused(t *testing.T) {
 			}
 			s, err := openStores(storeConfig(dir, kind))
 			if err == nil {
-				s.close()
+				closeStores(t, s)
 			}
 			wantError(t, err, test.want)
 		})
@@ -207,5 +207,12 @@ func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func closeStores(t *testing.T, s *stores) {
+	t.Helper()
+	if err := s.close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -46,12 +45,12 @@ func stampOf(siteID string, fi os.FileInfo, now time.Time) stamp {
 }
 
 // A blockMap describes the content of a replica: the sums of all blocks that are
-// not zero. Source is the state of the source file that the replica equals; zero
-// if that is not certain.
+// not zero.
 type blockMap struct {
 	BlockSize int64
 	Size      int64
-	Source    stamp
+	Compared  bool  // the replica was once made equal to its source
+	Source    stamp // the state of the source that it equals; zero if that is not certain
 	Sums      map[int64]sum
 }
 
@@ -59,6 +58,7 @@ type mapHeader struct {
 	Version   int   `json:"version"`
 	BlockSize int64 `json:"block_size"`
 	Size      int64 `json:"size"`
+	Compared  bool  `json:"compared"`
 	Source    stamp `json:"source"`
 	Blocks    int64 `json:"blocks"`
 }
@@ -73,7 +73,8 @@ var errMap = errors.New("damaged block map")
 // encode writes a JSON line, the blocks in order, and the SHA-256 of all that.
 func (m blockMap) encode() ([]byte, error) {
 	header, err := json.Marshal(mapHeader{
-		Version: mapVersion, BlockSize: m.BlockSize, Size: m.Size, Source: m.Source, Blocks: int64(len(m.Sums)),
+		Version: mapVersion, BlockSize: m.BlockSize, Size: m.Size,
+		Compared: m.Compared, Source: m.Source, Blocks: int64(len(m.Sums)),
 	})
 	if err != nil {
 		return nil, err
@@ -104,7 +105,9 @@ func decodeMap(data []byte) (blockMap, error) {
 	if len(records)%mapRecordSize != 0 || h.Blocks != int64(len(records)/mapRecordSize) {
 		return blockMap{}, errMap
 	}
-	m := blockMap{BlockSize: h.BlockSize, Size: h.Size, Source: h.Source, Sums: make(map[int64]sum, h.Blocks)}
+	m := blockMap{
+		BlockSize: h.BlockSize, Size: h.Size, Compared: h.Compared, Source: h.Source, Sums: make(map[int64]sum, h.Blocks),
+	}
 	for record := range slices.Chunk(records, mapRecordSize) {
 		index := binary.BigEndian.Uint64(record)
 		if index >= uint64(blocksOf(h.Size, h.BlockSize)) {

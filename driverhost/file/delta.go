@@ -134,24 +134,32 @@ func decodeRecords(r *bufio.Reader, start func(deltaHeader) error, visit func(in
 	}
 	buf := make([]byte, h.BlockSize)
 	for {
-		var head [12]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return errDelta
+		index, data, err := decodeRecord(r, h, buf)
+		if err != nil || index == deltaEnd {
+			return err
 		}
-		index, length := binary.BigEndian.Uint64(head[:]), int64(binary.BigEndian.Uint32(head[8:]))
-		if index == deltaEnd {
-			return nil
-		}
-		if index >= uint64(blocksOf(h.Size, h.BlockSize)) || length != 0 && length != blockLength(h, int64(index)) {
-			return errDelta
-		}
-		if _, err := io.ReadFull(r, buf[:length]); err != nil {
-			return errDelta
-		}
-		if err := visit(int64(index), buf[:length]); err != nil {
+		if err := visit(int64(index), data); err != nil {
 			return err
 		}
 	}
+}
+
+func decodeRecord(r io.Reader, h deltaHeader, buf []byte) (index uint64, data []byte, err error) {
+	var head [12]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, errDelta
+	}
+	index, length := binary.BigEndian.Uint64(head[:]), int64(binary.BigEndian.Uint32(head[8:]))
+	if index == deltaEnd {
+		return index, nil, nil
+	}
+	if index >= uint64(blocksOf(h.Size, h.BlockSize)) || length != 0 && length != blockLength(h, int64(index)) {
+		return 0, nil, errDelta
+	}
+	if _, err := io.ReadFull(r, buf[:length]); err != nil {
+		return 0, nil, errDelta
+	}
+	return index, buf[:length], nil
 }
 
 // blockLength is the length of a block: the last may be short.
@@ -189,10 +197,13 @@ func (s *site) applyDelta(ctx context.Context, f *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	a := applier{ctx: ctx, name: name, dst: dst}
+	a := applier{name: name, dst: dst}
 	a.sums, err = s.readMap(name)
 	a.mapped = err == nil
-	if err := closeSynced(dst, readDelta(f, fi.Size(), a.start, a.block)); err != nil {
+	err = readDelta(f, fi.Size(), a.start, func(index int64, data []byte) error {
+		return errors.Join(ctx.Err(), a.block(index, data))
+	})
+	if err := closeSynced(dst, err); err != nil {
 		return err
 	}
 	if !a.mapped {
@@ -220,7 +231,6 @@ func openReplica(path string) (*os.File, error) {
 // An applier writes the blocks of one delta to a replica and keeps the map of
 // its blocks in step.
 type applier struct {
-	ctx    context.Context //nolint:containedctx // lives as long as one call
 	name   string
 	dst    *os.File
 	header deltaHeader
@@ -236,15 +246,12 @@ func (a *applier) start(h deltaHeader) error {
 	a.mapped = a.mapped && a.sums.BlockSize == h.BlockSize
 	if a.mapped {
 		a.sums.resize(h.Size)
-		a.sums.Source = h.Source
+		a.sums.Compared, a.sums.Source = true, h.Source
 	}
 	return a.dst.Truncate(h.Size)
 }
 
 func (a *applier) block(index int64, data []byte) error {
-	if err := a.ctx.Err(); err != nil {
-		return err
-	}
 	if len(data) == 0 {
 		delete(a.sums.Sums, index)
 		return punch(a.dst, index*a.header.BlockSize, blockLength(a.header, index))

@@ -15,32 +15,39 @@ import (
 // bytes of f that holds something other than zeros. Holes are not read. The
 // last block is as long as the size leaves it. visit must not keep data.
 func eachBlock(ctx context.Context, f *os.File, size, blockSize int64, visit func(index int64, data []byte) error) error {
-	buf, zero := make([]byte, blockSize), make([]byte, blockSize)
+	b := blockReader{f: f, size: size, blockSize: blockSize, buf: make([]byte, blockSize), zero: make([]byte, blockSize)}
 	for next := int64(0); next*blockSize < size; {
 		start, end, err := dataExtent(f, next*blockSize, size)
-		if err != nil {
+		if err != nil || start >= size {
 			return err
-		}
-		if start >= size {
-			return nil
 		}
 		for next = start / blockSize; next*blockSize < end; next++ {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			block := buf[:min(blockSize, size-next*blockSize)]
-			if _, err := f.ReadAt(block, next*blockSize); err != nil {
-				return fmt.Errorf("read %s at %d: %w", f.Name(), next*blockSize, errShort(err))
-			}
-			if bytes.Equal(block, zero[:len(block)]) {
-				continue
-			}
-			if err := visit(next, block); err != nil {
+			if err := b.read(next, visit); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+type blockReader struct {
+	f               *os.File
+	size, blockSize int64
+	buf, zero       []byte
+}
+
+func (b *blockReader) read(index int64, visit func(index int64, data []byte) error) error {
+	block := b.buf[:min(b.blockSize, b.size-index*b.blockSize)]
+	if _, err := b.f.ReadAt(block, index*b.blockSize); err != nil {
+		return fmt.Errorf("read %s at %d: %w", b.f.Name(), index*b.blockSize, errShort(err))
+	}
+	if bytes.Equal(block, b.zero[:len(block)]) {
+		return nil
+	}
+	return visit(index, block)
 }
 
 // errShort: the end of a file that was longer a moment ago is not the end of a

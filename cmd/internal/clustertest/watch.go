@@ -1,0 +1,159 @@
+package clustertest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// Live returns the members that run and are not cut off.
+func (c *Cluster) Live() []*Member {
+	return slices.DeleteFunc(slices.Clone(c.Members), func(m *Member) bool {
+		_, up := c.member(m.ID)
+		return !up || c.isCut(m.ID)
+	})
+}
+
+// Leader waits for a member that leads a majority, and returns it.
+func (c *Cluster) Leader() *Member {
+	c.tb.Helper()
+	return c.find("a leader", func(m *Member) bool { return m.Node.Status().Leader == m.ID })
+}
+
+// Follower returns a live member that does not lead.
+func (c *Cluster) Follower() *Member {
+	c.tb.Helper()
+	leader := c.Leader()
+	return c.find("a follower", func(m *Member) bool { return m != leader })
+}
+
+// Executor waits until a member other than not promotes, and returns it.
+func (c *Cluster) Executor(not *Member) *Member {
+	c.tb.Helper()
+	return c.find("an executor in the driver", func(m *Member) bool { return m != not && c.Array.promoting() == m.Host() })
+}
+
+func (c *Cluster) find(what string, ok func(*Member) bool) (found *Member) {
+	c.tb.Helper()
+	c.Eventually(what, func() bool {
+		live := c.Live()
+		i := slices.IndexFunc(live, ok)
+		if i >= 0 {
+			found = live[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// Eventually waits for ok to hold. Raft pauses for up to ten seconds before it
+// sends the log again to a node that was away, so it waits longer than that.
+func (c *Cluster) Eventually(what string, ok func() bool) {
+	c.tb.Helper()
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.tb.Fatalf("gave up waiting for: %s\n%s", what, c.describe())
+		}
+	}
+}
+
+// Ask proposes a command at m, as its API would.
+func (c *Cluster) Ask(m *Member, within time.Duration, cmd fsm.Command) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	_, err := m.Node.Propose(ctx, uuid.NewString(), cmd)
+	return err
+}
+
+// Failover asks m for a failover and returns its id.
+func (c *Cluster) Failover(m *Member, target string, mode fsm.Mode) string {
+	c.tb.Helper()
+	id := uuid.NewString()
+	if err := c.Ask(m, 20*time.Second, fsm.RequestFailover{ID: id, Cluster: ClusterName, Target: target, Mode: mode}); err != nil {
+		c.tb.Fatalf("failover to %s: %v", target, err)
+	}
+	return id
+}
+
+// Cluster returns the cluster as m sees it.
+func (c *Cluster) Cluster(m *Member) (cl fsm.Cluster) {
+	m.Node.View(func(s *fsm.State) { cl, _ = s.Cluster(ClusterName) })
+	return cl
+}
+
+// Record returns a failover as m sees it.
+func (c *Cluster) Record(m *Member, id string) (f fsm.Failover) {
+	m.Node.View(func(s *fsm.State) { f, _ = s.Failover(id) })
+	return f
+}
+
+// Phase returns a condition: the failover is in phase, as the leader sees it.
+func (c *Cluster) Phase(id string, phase fsm.Phase) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(c.Live(), func(m *Member) bool { return c.Record(m, id).Phase == phase })
+	}
+}
+
+// AllServe reports whether every live member works against the committed site
+// and would admit calls, unless the cluster is held or frozen.
+func (c *Cluster) AllServe() bool {
+	live := c.Live()
+	return len(live) > 0 && !slices.ContainsFunc(live, func(m *Member) bool {
+		cl := c.Cluster(m)
+		if cl.Epoch == 0 || c.Array.toldEpoch(m.Host()) != cl.Epoch || c.Array.site(m.Host()) != cl.ActiveBackendID {
+			return true
+		}
+		return m.Hosts.Ready() != nil
+	})
+}
+
+// Quiet reports whether no failover is unfinished, and all live members agree on
+// all of the state and work against its site.
+func (c *Cluster) Quiet() bool {
+	live := c.Live()
+	if len(live) < len(c.Members) {
+		return false
+	}
+	var digest [32]byte
+	for i, m := range live {
+		snapshot := m.Node.Clone()
+		if _, unfinished := snapshot.Unfinished(ClusterName); unfinished {
+			return false
+		}
+		d, err := snapshot.Digest()
+		if err != nil || i > 0 && d != digest {
+			return false
+		}
+		digest = d
+	}
+	return c.Cluster(live[0]).Held || c.AllServe()
+}
+
+func (c *Cluster) describe() string {
+	text := ""
+	for _, m := range c.Members {
+		if _, up := c.member(m.ID); !up {
+			text += m.ID + ": down\n"
+			continue
+		}
+		cl := c.Cluster(m)
+		st := m.Node.Status()
+		text += fmtMember(m, st.Leader, cl, c.Record(m, cl.Failover), c.Array, c.isCut(m.ID))
+	}
+	return text
+}
+
+// keepBusy asks for a volume on m and waits until its driver is at work on it.
+func (c *Cluster) keepBusy(m *Member) string {
+	c.tb.Helper()
+	id := uuid.NewString()
+	if err := c.Ask(m, 10*time.Second, fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: m.Host()}}); err != nil {
+		c.tb.Fatalf("create a volume: %v", err)
+	}
+	c.Eventually("the driver is busy", func() bool { return c.Array.Busy(m.Host()) })
+	return id
+}

@@ -1,0 +1,329 @@
+package file_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/driverhost/file"
+)
+
+func (b *backend) total(site string) int64 {
+	b.t.Helper()
+	n, err := file.SyncTotal(b.path(site, "synced"))
+	must(b.t, err)
+	return n
+}
+
+func TestOnlyChangedBlocksAreCopied(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	create(t, d, epoch(1), driverhost.Volume{ID: "plain", SizeGiB: 1})
+	source := b.volume(primary, "v1")
+	for i := range 8 {
+		write(t, source, int64(i)*block, pattern(byte(i)))
+	}
+	b.synced(d, secondary)
+	missing(t, b.replica(secondary, "plain"))
+	if got := mode(t, b.replica(secondary, "v1")); got != 0o400 {
+		t.Errorf("mode of the replica is %o", got)
+	}
+	tests := []struct {
+		what   string
+		change func()
+		copied int64
+	}{
+		{"nothing", func() {}, 0},
+		{"one block", func() { write(t, source, 2*block, pattern(50)) }, block},
+		{"one byte", func() { write(t, source, 3*block+7, []byte{1}) }, block},
+		{"the same bytes", func() { write(t, source, 2*block, pattern(50)) }, 0},
+		{"zeros", func() { write(t, source, 4*block, make([]byte, block)) }, 0},
+		{"the end", func() { write(t, source, gib-1, []byte{1}) }, block},
+		{"a longer volume", func() {
+			must(t, d.ExtendVolume(t.Context(), driverhost.ExtendVolumeRequest{
+				Token: epoch(1), Volume: replicated("v1"), NewSizeGiB: 2,
+			}))
+		}, 0},
+		{"across a border", func() { write(t, source, 6*block-1, []byte{1, 1}) }, 2 * block},
+	}
+	for _, tt := range tests {
+		before := b.total(secondary)
+		tt.change()
+		b.synced(d, secondary)
+		same(t, source, b.replica(secondary, "v1"))
+		if got := b.total(secondary) - before; got != tt.copied {
+			t.Errorf("%s: %d bytes copied, want %d", tt.what, got, tt.copied)
+		}
+	}
+}
+
+func TestDeletionsReachATargetThatWasAway(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary, third)
+	d := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, d, epoch(1), v)
+	must(t, d.CreateSnapshot(t.Context(), driverhost.SnapshotRequest{Token: epoch(1), Snapshot: driverhost.Snapshot{ID: "s1", Volume: v}}))
+	b.synced(d, secondary)
+	b.synced(d, third)
+	back := b.away(third)
+	must(t, d.DeleteVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v}))
+	b.synced(d, secondary)
+	missing(t, b.replica(secondary, "v1"))
+	back()
+	b.synced(d, third)
+	missing(t, b.replica(third, "v1"))
+	for _, id := range []string{secondary, third} {
+		left, err := os.ReadDir(b.path(primary, "deleted", id))
+		must(t, err)
+		if len(left) != 0 {
+			t.Errorf("%d notes are left for %s", len(left), id)
+		}
+		_, err = os.Stat(b.path(id, "replicas", "snapshot-s1"))
+		must(t, err) // a volume's deletion is not that of its snapshot
+	}
+}
+
+func TestAnEmptySourceDeletesNoReplica(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	b.synced(d, secondary)
+	for _, dir := range []string{"volumes", "meta"} {
+		must(t, os.RemoveAll(b.path(primary, dir)))
+		must(t, os.Mkdir(b.path(primary, dir), 0o700))
+	}
+	b.synced(d, secondary)
+	_, err := os.Stat(b.replica(secondary, "v1"))
+	must(t, err)
+}
+
+func TestAShrunkSourceIsNotReplicated(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	write(t, b.volume(primary, "v1"), 0, pattern(1))
+	b.synced(d, secondary)
+	must(t, os.Truncate(b.volume(primary, "v1"), 0))
+	eventually(t, "the target is reported", func() bool {
+		stats, err := d.Stats(t.Context())
+		must(t, err)
+		return !stats.Targets[0].Healthy && strings.Contains(stats.Targets[0].Error, "shrink")
+	})
+	if _, size := head(t, b.replica(secondary, "v1")); size != gib {
+		t.Errorf("replica has %d bytes", size)
+	}
+}
+
+func TestSnapshotsFollowTheirVolume(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, d, epoch(1), v)
+	write(t, b.volume(primary, "v1"), 0, pattern(1))
+	sn := driverhost.SnapshotRequest{Token: epoch(1), Snapshot: driverhost.Snapshot{ID: "s1", Volume: v}}
+	must(t, d.CreateSnapshot(t.Context(), sn))
+	write(t, b.volume(primary, "v1"), 0, pattern(2))
+	b.synced(d, secondary)
+	b.away(primary)
+	res, err := failover(t.Context(), d, epoch(2), primary, secondary, v)
+	noneFailed(t, res, err)
+	checkVolume(t, b.volume(secondary, "v1"), gib, 2)
+	checkVolume(t, b.path(secondary, "snapshots", "snapshot-s1"), gib, 1)
+	use(t, secondary, epoch(2), d)
+	sn.Token = epoch(2)
+	must(t, d.DeleteSnapshot(t.Context(), sn))
+	missing(t, b.path(secondary, "snapshots", "snapshot-s1"))
+}
+
+// Two halves of a deployment that do not see each other's site both see the
+// third. It follows the later epoch, whatever the other half copies.
+func TestAFencedSourceOverwritesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary, third)
+	old := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, old, epoch(1), v)
+	b.synced(old, secondary)
+	b.synced(old, third)
+	must(t, old.Close())
+
+	left, right := *b, *b
+	left.cfg.Sites = map[string]string{primary: b.path(primary), secondary: b.path(secondary) + "-x", third: b.path(third)}
+	right.cfg.Sites = map[string]string{primary: b.path(primary) + "-x", secondary: b.path(secondary), third: b.path(third)}
+	stale, late := left.open("node1", primary), right.open("node2", primary)
+	res, err := failover(t.Context(), late, epoch(2), primary, secondary, v)
+	noneFailed(t, res, err)
+	use(t, secondary, epoch(2), late)
+	write(t, b.volume(secondary, "v1"), 0, pattern(2))
+	right.synced(late, third)
+	write(t, b.volume(primary, "v1"), 0, pattern(1))
+	eventually(t, "the stale source is refused", func() bool {
+		stats, err := stale.Stats(t.Context())
+		must(t, err)
+		return strings.Contains(stats.Targets[1].Error, driverhost.ErrFenced.Error())
+	})
+	right.synced(late, third)
+	same(t, b.volume(secondary, "v1"), b.replica(third, "v1"))
+
+	whole := b.open("node3", secondary) // sees both: the old site is fenced and follows
+	b.synced(whole, primary)
+	same(t, b.volume(secondary, "v1"), b.replica(primary, "v1"))
+	_, err = stale.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
+	wantErr(t, err, driverhost.ErrFenced)
+}
+
+// A crash may end replication anywhere. Whatever it leaves, a promotion gives
+// the state before the round or after it, nothing between.
+func TestTornCopiesAreNeverPromoted(t *testing.T) {
+	t.Parallel()
+	const before, after, none = "before", "after", ""
+	tests := map[string]struct {
+		torn func(t *testing.T, b *backend, delta string)
+		want string
+	}{
+		"nothing written":             {func(*testing.T, *backend, string) {}, before},
+		"delta half written":          {func(t *testing.T, b *backend, delta string) { copyHead(t, delta, b.staged(".delta.tmp"), 2) }, before},
+		"delta written, not commited": {func(t *testing.T, b *backend, delta string) { copyHead(t, delta, b.staged(".delta.tmp"), 1) }, before},
+		"delta committed":             {func(t *testing.T, b *backend, delta string) { copyHead(t, delta, b.staged(".delta"), 1) }, after},
+		"delta half applied": {func(t *testing.T, b *backend, delta string) {
+			copyHead(t, delta, b.staged(".delta"), 1)
+			must(t, os.Chmod(b.replica(secondary, "v1"), 0o600))
+			write(t, b.replica(secondary, "v1"), 3*block+9, pattern(77)[:100])
+		}, after},
+		"delta applied, not removed": {func(t *testing.T, b *backend, delta string) {
+			copyHead(t, delta, b.staged(".delta"), 1)
+			must(t, os.Chmod(b.replica(secondary, "v1"), 0o600))
+			write(t, b.replica(secondary, "v1"), 3*block, pattern(77))
+			write(t, b.replica(secondary, "v1"), 4*block, make([]byte, block))
+		}, after},
+		"committed delta damaged": {func(t *testing.T, b *backend, delta string) { copyHead(t, delta, b.staged(".delta"), 2) }, none},
+		"delta of another volume": {func(t *testing.T, b *backend, _ string) {
+			must(t, file.WriteDelta(b.staged(".delta"), "volume-v2", gib, map[int64][]byte{0: pattern(1)}))
+		}, none},
+		"first copy half written": {func(t *testing.T, b *backend, _ string) {
+			must(t, os.Rename(b.replica(secondary, "v1"), b.staged(".tmp")))
+		}, none},
+		"map lost": {func(t *testing.T, b *backend, delta string) {
+			copyHead(t, delta, b.staged(".delta"), 1)
+			must(t, os.Remove(b.path(secondary, "maps", "volume-v1")))
+		}, after},
+		"map damaged": {func(t *testing.T, b *backend, delta string) {
+			copyHead(t, delta, b.staged(".delta"), 1)
+			must(t, os.Truncate(b.path(secondary, "maps", "volume-v1"), 20))
+		}, after},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, sums := tornBackend(t, tt.torn)
+			b.cfg.LastSyncTimeout = 0 // the source is there, but not for this promotion
+			d := b.open("node2", secondary)
+			res, err := failover(t.Context(), d, epoch(2), primary, secondary, replicated("v1"))
+			must(t, err)
+			if tt.want == none {
+				if !res.Volumes[0].Failed {
+					t.Errorf("a torn replica was promoted: %+v", res.Volumes[0])
+				}
+				missing(t, b.volume(secondary, "v1"))
+				return
+			}
+			noneFailed(t, res, err)
+			if got, _ := head(t, b.volume(secondary, "v1")); got != sums[tt.want] {
+				t.Errorf("the promoted volume is not that of %s the round", tt.want)
+			}
+		})
+		t.Run(name+", next round", func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(name, "damaged") && tt.want == none || strings.Contains(name, "another") {
+				return // the operator's: see TestDamagedDeltaIsReported
+			}
+			b, _ := tornBackend(t, tt.torn)
+			// The source goes back to what it was: a map that is not in step
+			// with the replica would find nothing to copy.
+			write(t, b.volume(primary, "v1"), 3*block, pattern(3))
+			write(t, b.volume(primary, "v1"), 4*block, pattern(4))
+			d := b.open("node2", primary)
+			b.synced(d, secondary)
+			same(t, b.volume(primary, "v1"), b.replica(secondary, "v1"))
+		})
+	}
+}
+
+func TestDamagedDeltaIsReported(t *testing.T) {
+	t.Parallel()
+	b, _ := tornBackend(t, func(t *testing.T, b *backend, delta string) { copyHead(t, delta, b.staged(".delta"), 2) })
+	d := b.open("node2", primary)
+	eventually(t, "the target is reported", func() bool {
+		stats, err := d.Stats(t.Context())
+		must(t, err)
+		return !stats.Targets[0].Healthy && strings.Contains(stats.Targets[0].Error, "damaged delta")
+	})
+}
+
+func (b *backend) staged(suffix string) string { return b.path(secondary, "staging", "volume-v1"+suffix) }
+
+// tornBackend has a replica of blocks 3 and 4, a source that has changed since,
+// and what torn made of the delta between them. It returns the checksums of the
+// volume before and after the change.
+func tornBackend(t *testing.T, torn func(t *testing.T, b *backend, delta string)) (*backend, map[string][sha256.Size]byte) {
+	t.Helper()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	source := b.volume(primary, "v1")
+	write(t, source, 3*block, pattern(3))
+	write(t, source, 4*block, pattern(4))
+	b.synced(d, secondary)
+	must(t, d.Close())
+	sums := map[string][sha256.Size]byte{}
+	sums["before"], _ = head(t, source)
+	write(t, source, 3*block, pattern(77))
+	write(t, source, 4*block, make([]byte, block))
+	sums["after"], _ = head(t, source)
+	delta := filepath.Join(t.TempDir(), "delta")
+	must(t, file.WriteDelta(delta, "volume-v1", gib, map[int64][]byte{3: pattern(77), 4: nil}))
+	torn(t, b, delta)
+	return b, sums
+}
+
+// copyHead copies the first 1/part of a file.
+func copyHead(t *testing.T, from, to string, part int64) {
+	t.Helper()
+	src, err := os.Open(from)
+	must(t, err)
+	fi, err := src.Stat()
+	must(t, err)
+	dst, err := os.Create(to)
+	must(t, err)
+	_, err = io.CopyN(dst, src, fi.Size()/part)
+	must(t, errors.Join(err, dst.Close(), src.Close()))
+}
+
+func TestHolesAreNotRead(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	must(t, err)
+	const size = 100*block + 10
+	must(t, f.Truncate(size))
+	write(t, f.Name(), 2*block, pattern(1))
+	write(t, f.Name(), 50*block, make([]byte, block)) // data, but zeros
+	write(t, f.Name(), 60*block-1, []byte{1, 1})
+	write(t, f.Name(), size-1, []byte{1})
+	got, err := file.EachBlock(t.Context(), f, size)
+	must(t, errors.Join(err, f.Close()))
+	if want := []int64{2, 59, 60, 100}; !slices.Equal(got, want) {
+		t.Errorf("blocks are %v, want %v", got, want)
+	}
+}

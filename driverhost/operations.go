@@ -1,0 +1,105 @@
+package driverhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// operate makes the driver calls of the volume operations that are owed, many at
+// once, until ctx ends.
+func (w *worker) operate(ctx context.Context, driver Driver) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ended := make(chan uint64, w.cfg.Concurrency) // never blocks: one place per running operation
+	running := map[uint64]bool{}
+	for {
+		ops, changed := w.owed(w.cfg.Concurrency + len(running))
+		for _, op := range ops {
+			if running[op.ID] || len(running) == w.cfg.Concurrency {
+				continue
+			}
+			running[op.ID] = true
+			wg.Go(func() {
+				w.operation(ctx, driver, op)
+				ended <- op.ID
+			})
+		}
+		select {
+		case <-changed:
+		case id := <-ended:
+			delete(running, id)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *worker) owed(limit int) (ops []fsm.Operation, changed <-chan struct{}) {
+	changed = w.cfg.State.View(func(s *fsm.State) { ops = s.Owed(w.svc.Host, limit) })
+	return ops, changed
+}
+
+// operation makes one call and reports its end. A call that is not admitted, or is
+// cancelled, stays owed and is made again when the state allows it.
+func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation) {
+	pause := newBackoff(w.cfg.Retry)
+	for ctx.Err() == nil {
+		var still bool
+		changed := w.cfg.State.View(func(s *fsm.State) { still = s.Owes(w.svc.Host, op.ID) })
+		if !still {
+			return
+		}
+		err := w.tryOperation(ctx, driver, op)
+		if err == nil {
+			return
+		}
+		w.logger.Debug("operation not ended, trying again", "operation", op.ID, "volume", op.VolumeID, "error", err)
+		w.pauseOrChange(ctx, pause, changed)
+	}
+}
+
+func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operation) error {
+	admitted, token, leave, err := w.gate.enter(ctx, fsm.CallVolume)
+	if err != nil {
+		return err
+	}
+	update, failure := w.callVolume(admitted, driver, op, token)
+	cancelled := context.Cause(admitted)
+	leave()
+	switch {
+	case failure != nil && cancelled != nil:
+		return cancelled
+	case errors.Is(failure, ErrFenced):
+		return failure
+	}
+	end := fsm.EndOperation{Operation: op.ID, Host: w.svc.Host, Epoch: token.Epoch, Update: updateOf(update)}
+	if failure != nil {
+		end.Error = failure.Error()
+		w.logger.Warn("volume operation failed", "operation", op.ID, "volume", op.VolumeID, "error", failure)
+	}
+	return w.report(ctx, end)
+}
+
+func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation, token Token) (VolumeUpdate, error) {
+	var v fsm.Volume
+	w.cfg.State.View(func(s *fsm.State) { v, _ = s.Volume(op.VolumeID) })
+	volume := VolumeRequest{Token: token, Volume: volumeOf(v)}
+	snapshot := SnapshotRequest{Token: token, Snapshot: Snapshot{ID: op.SnapshotID, Volume: volume.Volume}}
+	switch op.Kind {
+	case fsm.OpCreateVolume:
+		return driver.CreateVolume(ctx, volume)
+	case fsm.OpDeleteVolume:
+		return VolumeUpdate{}, driver.DeleteVolume(ctx, volume)
+	case fsm.OpExtendVolume:
+		return VolumeUpdate{}, driver.ExtendVolume(ctx, ExtendVolumeRequest{Token: token, Volume: volume.Volume, NewSizeGiB: op.Size})
+	case fsm.OpCreateSnapshot:
+		return VolumeUpdate{}, driver.CreateSnapshot(ctx, snapshot)
+	case fsm.OpDeleteSnapshot:
+		return VolumeUpdate{}, driver.DeleteSnapshot(ctx, snapshot)
+	}
+	return VolumeUpdate{}, fmt.Errorf("operation of kind %d: %w", op.Kind, fsm.ErrInvalid)
+}

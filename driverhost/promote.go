@@ -1,0 +1,183 @@
+package driverhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// promotion is one claimed call of the driver's failover.
+type promotion struct {
+	task    fsm.Task
+	claim   uint64
+	volumes []Volume
+}
+
+func (p promotion) token() Token { return Token{Epoch: p.task.Epoch, Claim: p.claim} }
+
+// promote claims the attempt, has the driver promote the target and reports what
+// came of it. The claim and the call belong to one unbroken lease: one that
+// lapses, however shortly, ends the claim.
+func (w *worker) promote(ctx context.Context, driver Driver, task fsm.Task) error {
+	wanted, stop := w.while(ctx, task)
+	defer stop()
+	held, err := w.awaitLease(wanted)
+	if err != nil {
+		return err
+	}
+	leased, end := under(wanted, held)
+	defer end(context.Canceled)
+	p, err := w.claim(leased, task)
+	if err != nil || p.claim == 0 {
+		return err
+	}
+	claimed, forget := w.whileClaimed(leased, p)
+	defer forget()
+	if err := context.Cause(claimed); err != nil {
+		return fmt.Errorf("claim %d: %w", p.claim, err)
+	}
+	result, reopened, err := w.callFailover(claimed, driver, p)
+	return w.reportPromotion(ctx, p, result, reopened, err)
+}
+
+// claim goes through the log because only the log can say that this executor has
+// not been replaced while it was out of touch.
+func (w *worker) claim(ctx context.Context, task fsm.Task) (promotion, error) {
+	p := promotion{task: task}
+	cmd := fsm.Claim{Failover: task.Failover, Attempt: task.Attempt, Host: w.svc.Host}
+	if _, err := w.cfg.Proposer.Propose(ctx, uuid.NewString(), cmd); err != nil {
+		if errors.Is(err, fsm.ErrStale) {
+			return p, nil
+		}
+		return p, fmt.Errorf("claim: %w", err)
+	}
+	w.cfg.State.View(func(s *fsm.State) {
+		if f, ok := s.Failover(task.Failover); ok && f.Attempt == task.Attempt && f.Executor == w.svc.Host && f.Phase == fsm.Promoting {
+			p.claim = f.ClaimIndex
+		}
+		for v := range s.ReplicatedVolumes(task.Cluster) {
+			p.volumes = append(p.volumes, volumeOf(v))
+		}
+	})
+	return p, nil
+}
+
+// whileClaimed returns a context that ends when the claim is no longer the one
+// that counts.
+func (w *worker) whileClaimed(ctx context.Context, p promotion) (context.Context, func()) {
+	return w.whileState(ctx, func(s *fsm.State) bool {
+		f, ok := s.Failover(p.task.Failover)
+		return ok && f.Phase == fsm.Promoting && f.Attempt == p.task.Attempt && f.ClaimIndex == p.claim && !f.Ended
+	})
+}
+
+// callFailover makes the driver's calls of a promotion. Reopened says that the
+// driver has refused and the old site was opened again under the claim.
+func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (result FailoverResult, reopened bool, err error) {
+	call, ok := failoverOf(driver)
+	if !ok {
+		return result, false, fmt.Errorf("%w: the driver has no failover", ErrUnableToFailOver)
+	}
+	req := FailoverRequest{
+		Token: p.token(), ID: p.task.Failover, From: p.task.From, Target: p.task.Target,
+		Planned: p.task.Mode == fsm.Planned, Volumes: p.volumes,
+	}
+	demoter, demotes := driver.(Demoter)
+	if !req.Planned || !demotes {
+		result, err = call(ctx, req)
+		return result, false, err
+	}
+	err = demoter.Demote(ctx, DemoteRequest{Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes})
+	if err == nil {
+		result, err = call(ctx, req)
+	}
+	if err == nil || !refuses(err) {
+		return result, false, err
+	}
+	// Nothing is promoted: open the old site again before the failover fails.
+	back := req
+	back.From, back.Target, back.Planned = req.Target, req.From, false
+	if _, backErr := call(ctx, back); backErr != nil {
+		return FailoverResult{}, false, fmt.Errorf("%w; opening %q again: %s", errUnknown, req.From, errors.Join(err, backErr).Error())
+	}
+	return FailoverResult{}, true, err
+}
+
+// errUnknown marks a promotion after which nobody knows which site takes writes.
+var errUnknown = errors.New("outcome unknown")
+
+// failoverOf returns the call that promotes: failover, or failover_host for a
+// driver outside clusters that has only that.
+func failoverOf(driver Driver) (func(context.Context, FailoverRequest) (FailoverResult, error), bool) {
+	if d, ok := driver.(ActiveActive); ok {
+		return d.Failover, true
+	}
+	if d, ok := driver.(HostFailover); ok {
+		return d.FailoverHost, true
+	}
+	return nil, false
+}
+
+// refuses reports whether err is the driver's word that nothing is promoted.
+func refuses(err error) bool {
+	return !errors.Is(err, errUnknown) && (errors.Is(err, ErrInvalidReplicationTarget) || errors.Is(err, ErrUnableToFailOver))
+}
+
+func (w *worker) reportPromotion(ctx context.Context, p promotion, result FailoverResult, reopened bool, failure error) error {
+	id, attempt := p.task.Failover, p.task.Attempt
+	switch {
+	case failure == nil:
+		return w.complete(ctx, p, result)
+	case refuses(failure):
+		refusal := fsm.UnableToFailOver
+		if errors.Is(failure, ErrInvalidReplicationTarget) {
+			refusal = fsm.InvalidReplicationTarget
+		}
+		w.logger.Warn("the driver refuses to fail over", "failover", id, "error", failure)
+		return w.report(ctx, fsm.FailoverRefused{
+			Failover: id, Attempt: attempt, ClaimIndex: p.claim, Refusal: refusal, Error: failure.Error(), Reopened: reopened,
+		})
+	}
+	w.logger.Warn("promotion ended, outcome unknown", "failover", id, "attempt", attempt, "error", failure)
+	return w.report(ctx, fsm.AttemptEnded{Failover: id, Attempt: attempt, ClaimIndex: p.claim, Error: failure.Error()})
+}
+
+// stageChunk keeps a command with long results well under the limit of an entry.
+const stageChunk = 1000
+
+// complete stages the results that differ and commits the switch.
+func (w *worker) complete(ctx context.Context, p promotion, result FailoverResult) error {
+	var results []fsm.VolumeResult
+	for _, r := range result.Volumes {
+		update := updateOf(r.VolumeUpdate)
+		if r.Error != "" && update.ReplicationExtendedStatus == "" {
+			update.ReplicationExtendedStatus = r.Error
+		}
+		results = append(results, fsm.VolumeResult{VolumeID: r.VolumeID, Failed: r.Failed, VolumeUpdate: update})
+	}
+	for start := 0; start < len(results); start += stageChunk {
+		chunk := results[start:min(start+stageChunk, len(results))]
+		err := w.report(ctx, fsm.StageResults{
+			Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Results: chunk,
+		})
+		if err != nil {
+			return fmt.Errorf("stage results: %w", err)
+		}
+	}
+	return w.report(ctx, fsm.FailoverCompleted{
+		Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Results: uint64(len(results)),
+	})
+}
+
+func volumeOf(v fsm.Volume) Volume {
+	return Volume{
+		ID: v.ID, Name: v.Name, SizeGiB: v.Size, Replicated: v.Replicated, ProviderID: v.ProviderID,
+		ProviderLocation: v.ProviderLocation, ReplicationDriverData: v.ReplicationDriverData,
+	}
+}
+
+func updateOf(u VolumeUpdate) fsm.VolumeUpdate { return fsm.VolumeUpdate(u) }

@@ -1,0 +1,231 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// Storage is what Raft keeps. It must survive a crash of the node.
+type Storage struct {
+	Logs      raft.LogStore
+	Stable    raft.StableStore
+	Snapshots raft.SnapshotStore
+}
+
+// Discovery tells which nodes there are and where. All of it is a hint.
+type Discovery interface {
+	Peers() []Peer
+	Peer(id string) (Peer, bool)
+	UpdateMeta(Meta) error
+}
+
+// Asker carries a question to another node's [Node.Answer].
+type Asker interface {
+	// Ask sends body to the method of the node whose API has the given base
+	// URL. An error of the other side keeps its [fsm.Code].
+	Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error)
+}
+
+// Config says how a node takes part. Fields without a default are required.
+type Config struct {
+	ID         string
+	Deployment string
+	Release    string // of the build, for people
+	Timing     Timing
+	Lease      LeaseTiming
+	Limits     fsm.Limits
+	VoterLimit int           // default DefaultVoterLimit
+	Expect     int           // nodes to start a deployment with; 0 joins one
+	Interval   time.Duration // between two looks of the leader that nothing woke; default 100ms
+	Meta       Meta          // what gossip tells of this node
+
+	Storage   Storage
+	Transport raft.Transport
+	Discovery Discovery
+	Asker     Asker
+	Logger    hclog.Logger
+}
+
+func (c Config) validate() error {
+	errs := []error{validateName("node", c.ID), validateName("deployment", c.Deployment), c.Timing.validate(), c.Lease.validate()}
+	if c.Discovery == nil || c.Asker == nil || c.Transport == nil || c.Logger == nil {
+		errs = append(errs, errors.New("discovery, asker, transport and logger are required"))
+	}
+	return errors.Join(errs...)
+}
+
+// Node is one peer of a deployment.
+type Node struct {
+	*replica
+	cfg    Config
+	raft   *raft.Raft
+	asker  Asker
+	peers  Discovery
+	logger hclog.Logger
+	prover *prover
+
+	mu    sync.Mutex
+	reign *reign // of the current term, while this node leads
+}
+
+// New opens the log and starts Raft. What it starts ends with [Node.Run], which
+// must be called.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Interval == 0 {
+		cfg.Interval = 100 * time.Millisecond
+	}
+	n := &Node{
+		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
+		logger: cfg.Logger.With("node", cfg.ID),
+	}
+	n.prover = newProver(n.confirmTerm)
+	hasState, err := raft.HasExistingState(cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	n.cfg.Meta.HasState = hasState
+	n.raft, err = raft.NewRaft(raftConfig(cfg.ID, cfg.Timing, cfg.Logger), n.replica,
+		cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots, cfg.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return n, nil
+}
+
+// Run takes part until ctx ends, and then stops Raft. It leads whenever Raft says
+// so. The error is nil after a stop that was asked for.
+func (n *Node) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	wg.Go(func() { n.prover.run(ctx) })
+	wg.Go(func() { n.bootstrap(ctx) })
+	wg.Go(func() { n.announce(ctx) })
+	n.lead(ctx)
+	cancel()
+	wg.Wait()
+	if err := n.raft.Shutdown().Error(); err != nil {
+		return fmt.Errorf("stop raft: %w", err)
+	}
+	return nil
+}
+
+// lead runs a reign for every term in which this node leads.
+func (n *Node) lead(ctx context.Context) {
+	end := func() {}
+	for {
+		select {
+		case leading := <-n.raft.LeaderCh():
+			// Two true in a row mean that a term was lost and won in between,
+			// so the old reign always ends first.
+			end()
+			end = func() {}
+			if leading {
+				end = n.startReign(ctx)
+			}
+		case <-ctx.Done():
+			end()
+			return
+		}
+	}
+}
+
+func (n *Node) startReign(ctx context.Context) (end func()) {
+	term, cancel := context.WithCancel(ctx)
+	r := newReign(n, time.Now())
+	n.mu.Lock()
+	n.reign = r
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() { r.run(term) })
+	return func() {
+		n.mu.Lock()
+		n.reign = nil
+		n.mu.Unlock()
+		cancel()
+		wg.Wait()
+	}
+}
+
+// leading returns the reign of this node if it leads and has caught up.
+func (n *Node) leading() (*reign, error) {
+	n.mu.Lock()
+	r := n.reign
+	n.mu.Unlock()
+	if r == nil || !r.ready() || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != r.term() {
+		return nil, fsm.ErrNotLeader
+	}
+	return r, nil
+}
+
+// bootstrap starts a new deployment when it is this node's part to do so.
+func (n *Node) bootstrap(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.Interval)
+	defer tick.Stop()
+	said := ""
+	for !n.cfg.Meta.HasState && n.cfg.Expect > 0 && n.raft.LastIndex() == 0 {
+		decision, err := bootstrapDecision(bootstrapInput{
+			ID: raft.ServerID(n.cfg.ID), Address: n.cfg.Transport.LocalAddr(), Expect: n.cfg.Expect, Peers: n.peers.Peers(),
+		})
+		switch {
+		case err != nil && said != err.Error():
+			said = err.Error()
+			n.logger.Error("the deployment cannot start", "error", err)
+		case err == nil && decision.Wait != "" && said != decision.Wait:
+			said = decision.Wait
+			n.logger.Info("waiting", "for", said)
+		case decision.Servers != nil:
+			if err := n.raft.BootstrapCluster(raft.Configuration{Servers: decision.Servers}).Error(); err != nil {
+				n.logger.Error("the deployment was not started", "error", err)
+			}
+			n.logger.Info("started a new deployment", "deployment", n.cfg.Deployment, "servers", len(decision.Servers))
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// announce registers this node, and again whenever what is registered differs.
+func (n *Node) announce(ctx context.Context) {
+	want := fsm.Node{
+		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: "http://" + n.cfg.Meta.API,
+		Release: n.cfg.Release, Format: fsm.Format,
+	}
+	if self, ok := n.peers.Peer(n.cfg.ID); ok {
+		want.Gossip = self.Addr
+	}
+	for ctx.Err() == nil {
+		var same bool
+		changed := n.View(func(s *fsm.State) {
+			is, ok := s.Node(want.ID)
+			is.CreatedAt, is.UpdatedAt, is.Index = 0, 0, 0
+			same = ok && is == want
+		})
+		if !same {
+			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err := n.Propose(attempt, "", fsm.RegisterNode{Node: want})
+			cancel()
+			if err != nil {
+				continue // Propose has waited
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}

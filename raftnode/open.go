@@ -1,0 +1,115 @@
+package raftnode
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// Place says where a node keeps its data and on which addresses it is reached.
+type Place struct {
+	Dir       string // of its own: log, votes, snapshots
+	LogStore  string // LogStoreWAL or LogStoreBoltDB
+	Raft      string // host:port to listen on
+	RaftAddr  string // host:port that others dial; default: where it listens
+	Gossip    string // host:port to listen on, TCP and UDP
+	GossipAdv string // ip:port that others use; default: where it listens
+	API       string // host:port at which others reach its API
+	Seeds     []string
+	GossipKey []byte
+	TLS       *tls.Config // of Raft; nil: plain TCP
+}
+
+// Process is a [Node] with the files, sockets and gossip that it opened.
+type Process struct {
+	*Node
+	identity *identity
+	stores   *stores
+	gossip   *gossip
+	logger   hclog.Logger
+}
+
+// Open claims the data directory, opens what is in it, listens, and starts a
+// node. Of cfg, Storage, Transport, Discovery and Meta are filled in. An error
+// leaves nothing open. [Process.Run] must be called.
+func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) {
+	p = &Process{logger: cfg.Logger}
+	var undo []func() error
+	defer func() {
+		for i := len(undo) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, undo[i]())
+		}
+	}()
+	if p.identity, err = openIdentity(place.Dir, cfg.Deployment, cfg.ID); err != nil {
+		return nil, err
+	}
+	undo = append(undo, p.identity.Close)
+	if p.stores, err = openStores(StoreConfig{Dir: place.Dir, LogStore: place.LogStore, Logger: cfg.Logger}); err != nil {
+		return nil, err
+	}
+	undo = append(undo, p.stores.close)
+	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
+	transport, err := newTransport(ctx, TransportConfig{
+		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, TLS: place.TLS, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, transport.Close)
+	cfg.Transport = transport
+	hasState, err := raft.HasExistingState(cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	cfg.Meta = Meta{
+		Deployment: cfg.Deployment, Raft: string(transport.LocalAddr()), API: place.API, Format: int(fsm.Format),
+		Version: cfg.Release, Expect: cfg.Expect, HasState: hasState,
+	}
+	if p.gossip, err = p.openGossip(place, cfg); err != nil {
+		return nil, err
+	}
+	undo = append(undo, p.gossip.close)
+	cfg.Discovery = p.gossip
+	p.Node, err = New(cfg)
+	return p, err
+}
+
+func (p *Process) openGossip(place Place, cfg Config) (*gossip, error) {
+	return newGossip(GossipConfig{
+		Bind: place.Gossip, Advertise: place.GossipAdv, Node: cfg.ID, Meta: cfg.Meta, Seeds: place.Seeds,
+		Known: p.knownGossip, SecretKey: place.GossipKey, Logger: cfg.Logger,
+	})
+}
+
+// knownGossip returns the gossip addresses in the replicated state, so that a
+// node finds the others again although gossip has forgotten them.
+func (p *Process) knownGossip() []string {
+	if p.Node == nil {
+		return nil
+	}
+	var all []string
+	p.View(func(s *fsm.State) {
+		for node := range s.Nodes() {
+			if node.Gossip != "" {
+				all = append(all, node.Gossip)
+			}
+		}
+	})
+	return all
+}
+
+// Run takes part until ctx ends, then leaves and closes all that Open opened.
+func (p *Process) Run(ctx context.Context) error {
+	gossiping, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- p.gossip.Run(gossiping) }()
+	err := p.Node.Run(ctx)
+	stop()
+	return errors.Join(err, <-done, p.stores.close(), p.identity.Close())
+}

@@ -1,0 +1,133 @@
+package raftnode
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// prover proves that this node still leads: a majority of the voters, each asked
+// after the request for the proof arrived, says that its Raft term is still the
+// leader's. A newer leader would have needed one of them. Raft's VerifyLeader is
+// not that proof: it counts non-voters. One round serves all who wait for it.
+type prover struct {
+	confirm func(ctx context.Context, term uint64) error
+	kick    chan struct{}
+
+	mu      sync.Mutex
+	waiting []proofRequest
+}
+
+type proofRequest struct {
+	term   uint64
+	answer chan error // of capacity one
+}
+
+func newProver(confirm func(context.Context, uint64) error) *prover {
+	return &prover{confirm: confirm, kick: make(chan struct{}, 1)}
+}
+
+// prove returns nil once this node is known to have led in term at some moment
+// after the call.
+func (p *prover) prove(ctx context.Context, term uint64) error {
+	req := proofRequest{term: term, answer: make(chan error, 1)}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, req)
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default: // a round that has not begun will see the request
+	}
+	select {
+	case err := <-req.answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("prove leadership: %w", context.Cause(ctx))
+	}
+}
+
+// run makes rounds until ctx ends.
+func (p *prover) run(ctx context.Context) {
+	for {
+		select {
+		case <-p.kick:
+			p.round(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *prover) round(ctx context.Context) {
+	p.mu.Lock()
+	requests := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	answers := map[uint64]error{}
+	for _, req := range requests {
+		err, asked := answers[req.term]
+		if !asked {
+			err = p.confirm(ctx, req.term)
+			answers[req.term] = err
+		}
+		req.answer <- err
+	}
+}
+
+// proofTimeout is how long voters have to confirm a term. Raft's own lease would
+// make a leader without them step down at about that time.
+const proofTimeout = time.Second
+
+// confirmTerm asks every voter for its term.
+func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
+	voters, err := n.voters()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	answers := make(chan bool, len(voters))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for _, id := range voters {
+		wg.Go(func() {
+			a, err := ask[indexAnswer](ctx, n, id, methodTerm, struct{}{})
+			answers <- err == nil && a.Index == term
+		})
+	}
+	confirmed, denied := 0, 0
+	for range voters {
+		if <-answers {
+			confirmed++
+		} else {
+			denied++
+		}
+		switch {
+		case confirmed > len(voters)/2:
+			return nil
+		case denied >= (len(voters)+1)/2:
+			return fmt.Errorf("%d of %d voters confirm term %d: %w", confirmed, len(voters), term, fsm.ErrNotLeader)
+		}
+	}
+	return fsm.ErrNotLeader
+}
+
+func (n *Node) voters() ([]string, error) {
+	future := n.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return nil, fmt.Errorf("read the raft configuration: %w", err)
+	}
+	var ids []string
+	for _, server := range future.Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			ids = append(ids, string(server.ID))
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,81 @@
+package raftnode
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// Linearize returns once the state here has everything that was committed
+// anywhere before the call, so that a [Node.View] after it is linearizable. It
+// rides out elections until ctx ends, and then answers [fsm.ErrNoLeader].
+func (n *Node) Linearize(ctx context.Context) error {
+	for {
+		read, err := askLeader[indexAnswer](ctx, n, methodRead, struct{}{})
+		if err == nil {
+			if err = n.Wait(ctx, read.Index); err == nil {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", fsm.ErrNoLeader, err)
+		}
+	}
+}
+
+// readIndex is the leader's answer to a linearizable read.
+func (n *Node) readIndex(ctx context.Context) (uint64, error) {
+	r, err := n.leading()
+	if err != nil {
+		return 0, err
+	}
+	return n.provenIndex(ctx, r)
+}
+
+// lastCommand returns an index such that no command up to commit has a greater
+// one. Only commands reach the state, so an index of another kind of entry would
+// be waited for in vain.
+func (n *Node) lastCommand(commit uint64) (uint64, error) {
+	applied := n.index()
+	for i := commit; i > applied; i-- {
+		var entry raft.Log
+		if err := n.cfg.Storage.Logs.GetLog(i, &entry); err != nil {
+			return 0, fmt.Errorf("read entry %d: %w", i, err)
+		}
+		if entry.Type == raft.LogCommand {
+			return i, nil
+		}
+	}
+	return applied, nil
+}
+
+// Presence is what the leader knows of a service's lease.
+type Presence struct {
+	Up       bool      `cbor:"1,keyasint"` // its lease is current
+	LastSeen time.Time `cbor:"2,keyasint"` // when it was last granted
+}
+
+// Presence says which services hold a lease, by host, as the leader sees it. With
+// no leader it is [fsm.ErrNotLeader].
+func (n *Node) Presence(ctx context.Context) (map[string]Presence, error) {
+	return askLeader[map[string]Presence](ctx, n, methodPresence, struct{}{})
+}
+
+func (n *Node) presence() (map[string]Presence, error) {
+	r, err := n.leading()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	all := map[string]Presence{}
+	for host, at := range r.grants() {
+		all[host] = Presence{Up: r.live(host, now), LastSeen: at}
+	}
+	return all, nil
+}

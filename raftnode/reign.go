@@ -1,0 +1,205 @@
+package raftnode
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// reign is what this node knows as the leader of one term: whom it has granted
+// leases. It is thrown away when the term ends, so that nothing stale survives.
+type reign struct {
+	node    *Node
+	elected time.Time
+	caught  chan struct{} // closed once all that earlier leaders committed is applied here
+	logger  hclog.Logger
+
+	mu      sync.Mutex
+	number  uint64               // the term; set before caught is closed
+	granted map[string]time.Time // when each service last asked
+	expiry  map[string]time.Time // until when each service may hold a lease
+}
+
+func newReign(n *Node, now time.Time) *reign {
+	return &reign{
+		node: n, elected: now, caught: make(chan struct{}), logger: n.logger.Named("coordinator"),
+		granted: map[string]time.Time{}, expiry: map[string]time.Time{},
+	}
+}
+
+// run leads until the term is over.
+func (r *reign) run(ctx context.Context) {
+	if !r.catchUp(ctx) {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { r.node.tendMembers(ctx) })
+	r.coordinate(ctx)
+	wg.Wait()
+}
+
+// catchUp waits until all that earlier leaders committed is applied here. Before
+// that this node grants nothing and plans nothing.
+func (r *reign) catchUp(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		term := r.node.raft.CurrentTerm()
+		err := r.node.raft.Barrier(timeLeft(ctx)).Error()
+		if err == nil && r.node.raft.CurrentTerm() == term {
+			r.mu.Lock()
+			r.number = term
+			r.mu.Unlock()
+			close(r.caught)
+			r.logger.Info("leading", "term", term)
+			return true
+		}
+		select {
+		case <-time.After(r.node.cfg.Interval):
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+func (r *reign) ready() bool {
+	select {
+	case <-r.caught:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *reign) term() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.number
+}
+
+// note records a grant, before it is made: a grant never shortens an earlier wait.
+func (r *reign) note(host string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.granted[host] = now
+	if until := now.Add(r.node.cfg.Lease.Grace); until.After(r.expiry[host]) {
+		r.expiry[host] = until
+	}
+}
+
+// live reports whether a service may hold a lease that is current, as far as this
+// leader knows.
+func (r *reign) live(host string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.granted[host]
+	return ok && now.Sub(at) < r.node.cfg.Lease.Duration
+}
+
+// gone reports whether a service can no longer hold a lease. An earlier leader may
+// have granted one up to this one's election, so nobody is gone before that.
+func (r *reign) gone(host string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	until := r.elected.Add(r.node.cfg.Lease.Grace)
+	if r.expiry[host].After(until) {
+		until = r.expiry[host]
+	}
+	return !now.Before(until)
+}
+
+func (r *reign) grants() map[string]time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.granted)
+}
+
+// grant answers a service that asks for a lease: with the index that it must have
+// applied before the lease counts.
+func (n *Node) grant(ctx context.Context, host, node string) (uint64, error) {
+	r, err := n.leading()
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	var known, overdue bool
+	n.View(func(s *fsm.State) {
+		svc, ok := s.Service(host)
+		known = ok && svc.Node == node
+		overdue = s.Overdue(host, fsm.TimeOf(now), n.cfg.Limits)
+	})
+	switch {
+	case !known:
+		return 0, &fsm.Refusal{Code: fsm.ErrNotFound, Message: "the service is not registered", Field: "host", Value: host}
+	case overdue:
+		return 0, &fsm.Refusal{Code: fsm.ErrConflict, Message: "the service has had its time in a failover", Field: "host", Value: host}
+	}
+	// The order is the proof: the grant is noted before the commit index is
+	// read, so a plan made without it is committed behind that index.
+	r.note(host, now)
+	return n.provenIndex(ctx, r)
+}
+
+// provenIndex returns the index of the last command that is committed at some
+// moment after the call, and proves that no newer leader can have committed more.
+func (n *Node) provenIndex(ctx context.Context, r *reign) (uint64, error) {
+	index, err := n.lastCommand(n.raft.CommitIndex())
+	if err != nil {
+		return 0, err
+	}
+	if err := n.prover.prove(ctx, r.term()); err != nil {
+		return 0, err
+	}
+	if again, err := n.leading(); err != nil || again != r {
+		return 0, fsm.ErrNotLeader
+	}
+	return index, nil
+}
+
+// coordinate is the leader's loop: look, plan, commit, wait. It has no memory: a
+// new leader resumes every failover by starting it.
+func (r *reign) coordinate(ctx context.Context) {
+	tick := time.NewTicker(r.node.cfg.Interval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-r.step(ctx):
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// step commits what is to be decided now. It returns what tells of the next
+// change, or nil if something went wrong and should not be tried at once.
+func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
+	var plan []fsm.Command
+	changed = r.node.View(func(s *fsm.State) { plan = s.Plan(r.observe(s)) })
+	for _, cmd := range plan {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := r.node.propose(attempt, cmd)
+		cancel()
+		if err != nil {
+			r.logger.Debug("a step was not committed", "error", err)
+			return nil
+		}
+	}
+	return changed
+}
+
+// observe is what the leader sees and the log does not hold.
+func (r *reign) observe(s *fsm.State) fsm.Observation {
+	now := time.Now()
+	o := fsm.Observation{
+		Term: r.term(), Now: fsm.TimeOf(now), Node: r.node.cfg.ID, Limits: r.node.cfg.Limits,
+		Live: map[string]bool{}, Gone: map[string]bool{},
+	}
+	for svc := range s.Services() {
+		o.Live[svc.Host] = r.live(svc.Host, now)
+		o.Gone[svc.Host] = r.gone(svc.Host, now)
+	}
+	return o
+}

@@ -1,0 +1,138 @@
+package raftnode
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// The questions that nodes ask each other. None is passed on: the node that is
+// asked answers, or says that it does not lead.
+const (
+	methodApply    = "apply"    // commit a command
+	methodLease    = "lease"    // grant a service a lease
+	methodTerm     = "term"     // which Raft term are you in
+	methodRead     = "read"     // up to where must a linearizable read have applied
+	methodPresence = "presence" // which services hold leases
+	methodApplied  = "applied"  // how far have you applied the log
+	methodRemove   = "remove"   // take a node out of the deployment
+)
+
+type applyAnswer struct {
+	Index   uint64       `cbor:"1,keyasint"`
+	Refusal *fsm.Refusal `cbor:"2,keyasint,omitempty"`
+}
+
+type leaseQuestion struct {
+	Host string `cbor:"1,keyasint"`
+	Node string `cbor:"2,keyasint"`
+}
+
+type indexAnswer struct {
+	Index uint64 `cbor:"1,keyasint"`
+}
+
+// Answer answers what another node asks of this one. Any bytes may be offered to
+// it. The error is [fsm.ErrNotLeader] where only a leader may answer.
+func (n *Node) Answer(ctx context.Context, method string, body []byte) ([]byte, error) {
+	switch method {
+	case methodApply:
+		return answer(n.answerApply(ctx, body))
+	case methodLease:
+		return answerTo(body, func(q leaseQuestion) (indexAnswer, error) {
+			index, err := n.grant(ctx, q.Host, q.Node)
+			return indexAnswer{index}, err
+		})
+	case methodTerm:
+		return answer(indexAnswer{n.raft.CurrentTerm()}, nil)
+	case methodRead:
+		index, err := n.readIndex(ctx)
+		return answer(indexAnswer{index}, err)
+	case methodPresence:
+		return answer(n.presence())
+	case methodApplied:
+		return answer(indexAnswer{n.raft.AppliedIndex()}, nil)
+	case methodRemove:
+		return answerTo(body, func(id string) (struct{}, error) { return struct{}{}, n.removePeer(ctx, id) })
+	}
+	return nil, fmt.Errorf("method %q: %w", method, fsm.ErrNotFound)
+}
+
+func answer[A any](a A, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return cbor.Marshal(a)
+}
+
+func answerTo[Q, A any](body []byte, fn func(Q) (A, error)) ([]byte, error) {
+	var q Q
+	if err := cbor.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("question: %w: %w", fsm.ErrInvalid, err)
+	}
+	return answer(fn(q))
+}
+
+// ask puts a question to a node and reads its answer.
+func ask[A any](ctx context.Context, n *Node, id, method string, question any) (A, error) {
+	var a A
+	body, err := cbor.Marshal(question)
+	if err != nil {
+		return a, fmt.Errorf("encode %s: %w", method, err)
+	}
+	return askRaw[A](ctx, n, id, method, body)
+}
+
+func askRaw[A any](ctx context.Context, n *Node, id, method string, body []byte) (A, error) {
+	var a A
+	var raw []byte
+	var err error
+	if id == n.cfg.ID {
+		raw, err = n.Answer(ctx, method, body)
+	} else {
+		url, ok := n.urlOf(id)
+		if !ok {
+			return a, fmt.Errorf("the address of node %q is not known: %w", id, fsm.ErrNotLeader)
+		}
+		raw, err = n.asker.Ask(ctx, url, method, body)
+	}
+	if err != nil {
+		return a, fmt.Errorf("ask %s of %s: %w", method, id, err)
+	}
+	if err := cbor.Unmarshal(raw, &a); err != nil {
+		return a, fmt.Errorf("answer of %s to %s: %w", id, method, err)
+	}
+	return a, nil
+}
+
+// urlOf returns the base URL of a node's API: what it gossips, else what it has
+// registered.
+func (n *Node) urlOf(id string) (url string, ok bool) {
+	if p, ok := n.peers.Peer(id); ok && p.Meta.API != "" {
+		return "http://" + p.Meta.API, true
+	}
+	n.View(func(s *fsm.State) {
+		node, known := s.Node(id)
+		url, ok = node.API, known
+	})
+	return url, ok
+}
+
+// leaderID returns the id of the leader, if one is known.
+func (n *Node) leaderID() (string, bool) {
+	_, id := n.raft.LeaderWithID()
+	return string(id), id != ""
+}
+
+// askLeader puts a question to the leader, which may be this node.
+func askLeader[A any](ctx context.Context, n *Node, method string, question any) (A, error) {
+	id, ok := n.leaderID()
+	if !ok {
+		var none A
+		return none, fsm.ErrNotLeader
+	}
+	return ask[A](ctx, n, id, method, question)
+}
