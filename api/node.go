@@ -69,18 +69,20 @@ type Status struct {
 	Term         uint64
 	AppliedIndex uint64
 	CommitIndex  uint64
-	Ready        bool // caught up, and local drivers were told the committed sites
+	Ready        bool      // caught up, and local drivers were told the committed sites
+	LastContact  time.Time // when the leader was last heard, now if it is this node; zero if not known
 }
 
 // Peer is a node of the deployment as Raft and gossip see it.
 type Peer struct {
-	ID      string
-	Raft    string
-	API     string
-	Gossip  string
-	Voter   bool
-	Leader  bool
-	Alive   bool
-	Release string
-	Format  uint8
+	ID          string
+	Raft        string
+	API         string
+	Gossip      string
+	Voter       bool
+	Leader      bool
+	Alive       bool
+	LastContact time.Time // when it was last heard; zero if not known
+	Release     string
+	Format      uint8
 }

@@ -79,6 +79,29 @@ func tokenOf(s *fsm.State, host string) Token {
 	return Token{Epoch: cl.Epoch, Claim: cl.Claim}
 }
 
+// await blocks until a call would be admitted, until wanted is false, or until ctx
+// ends.
+func (g *gate) await(ctx context.Context, call fsm.Call, wanted func(*fsm.State) bool) {
+	for {
+		g.mu.Lock()
+		toldChanged := g.changed
+		g.mu.Unlock()
+		_, leaseChanged := g.lease.Current()
+		var still bool
+		stateChanged := g.state.View(func(s *fsm.State) { still = wanted(s) })
+		if !still || g.admits(call) == nil {
+			return
+		}
+		select {
+		case <-stateChanged:
+		case <-leaseChanged:
+		case <-toldChanged:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // enter admits a call: its context ends with ctx, with the lease, and when the
 // state no longer admits it. The caller calls leave when the driver has returned.
 func (g *gate) enter(ctx context.Context, call fsm.Call) (admitted context.Context, token Token, leave func(), err error) {
@@ -103,6 +126,7 @@ func (g *gate) enter(ctx context.Context, call fsm.Call) (admitted context.Conte
 // watch cancels the calls in flight that are no longer admitted, until ctx ends.
 func (g *gate) watch(ctx context.Context) {
 	for {
+		// The channels come before the look, so that no change falls in between.
 		stateChanged := g.state.View(func(*fsm.State) {})
 		_, leaseChanged := g.lease.Current()
 		g.cancelUnwanted()

@@ -28,6 +28,9 @@ func (w *worker) operate(ctx context.Context, driver Driver) {
 				ended <- op.ID
 			})
 		}
+		if len(running) == w.cfg.Concurrency {
+			changed = nil // only an end makes room
+		}
 		select {
 		case <-changed:
 		case id := <-ended:
@@ -47,10 +50,12 @@ func (w *worker) owed(limit int) (ops []fsm.Operation, changed <-chan struct{}) 
 // cancelled, stays owed and is made again when the state allows it.
 func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation) {
 	pause := newBackoff(w.cfg.Retry)
-	for ctx.Err() == nil {
-		var still bool
-		changed := w.cfg.State.View(func(s *fsm.State) { still = s.Owes(w.svc.Host, op.ID) })
-		if !still {
+	owes := func(s *fsm.State) bool { return s.Owes(w.svc.Host, op.ID) }
+	for {
+		w.gate.await(ctx, fsm.CallVolume, owes)
+		still := false
+		w.cfg.State.View(func(s *fsm.State) { still = owes(s) })
+		if !still || ctx.Err() != nil {
 			return
 		}
 		err := w.tryOperation(ctx, driver, op)
@@ -58,7 +63,7 @@ func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation)
 			return
 		}
 		w.logger.Debug("operation not ended, trying again", "operation", op.ID, "volume", op.VolumeID, "error", err)
-		w.pauseOrChange(ctx, pause, changed)
+		pause.wait(ctx)
 	}
 }
 
@@ -78,7 +83,7 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 	}
 	end := fsm.EndOperation{Operation: op.ID, Host: w.svc.Host, Epoch: token.Epoch, Update: updateOf(update)}
 	if failure != nil {
-		end.Error = failure.Error()
+		end.Error = text(failure.Error())
 		w.logger.Warn("volume operation failed", "operation", op.ID, "volume", op.VolumeID, "error", failure)
 	}
 	return w.report(ctx, end)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -14,6 +17,7 @@ import (
 type promotion struct {
 	task    fsm.Task
 	claim   uint64
+	held    context.Context //nolint:containedctx // the lease under which it was claimed
 	volumes []Volume
 }
 
@@ -35,10 +39,11 @@ func (w *worker) promote(ctx context.Context, driver Driver, task fsm.Task) erro
 	if err != nil || p.claim == 0 {
 		return err
 	}
+	p.held = held
 	claimed, forget := w.whileClaimed(leased, p)
 	defer forget()
-	if err := context.Cause(claimed); err != nil {
-		return fmt.Errorf("claim %d: %w", p.claim, err)
+	if err := w.mayCall(claimed, p); err != nil {
+		return err
 	}
 	result, reopened, err := w.callFailover(claimed, driver, p)
 	return w.reportPromotion(ctx, p, result, reopened, err)
@@ -66,6 +71,19 @@ func (w *worker) claim(ctx context.Context, task fsm.Task) (promotion, error) {
 	return p, nil
 }
 
+// mayCall is asked right before each call of a promotion: may the driver still be
+// called under this claim?
+func (w *worker) mayCall(claimed context.Context, p promotion) error {
+	err := context.Cause(claimed)
+	if err == nil {
+		err = w.stillHolds(p.held)
+	}
+	if err != nil {
+		return fmt.Errorf("claim %d: %w", p.claim, err)
+	}
+	return nil
+}
+
 // whileClaimed returns a context that ends when the claim is no longer the one
 // that counts.
 func (w *worker) whileClaimed(ctx context.Context, p promotion) (context.Context, func()) {
@@ -91,8 +109,7 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 		result, err = call(ctx, req)
 		return result, false, err
 	}
-	err = demoter.Demote(ctx, DemoteRequest{Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes})
-	if err == nil {
+	if err = w.demote(ctx, demoter, p, req); err == nil {
 		result, err = call(ctx, req)
 	}
 	if err == nil || !refuses(err) {
@@ -101,10 +118,28 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 	// Nothing is promoted: open the old site again before the failover fails.
 	back := req
 	back.From, back.Target, back.Planned = req.Target, req.From, false
-	if _, backErr := call(ctx, back); backErr != nil {
+	backErr := w.mayCall(ctx, p)
+	if backErr == nil {
+		_, backErr = call(ctx, back)
+	}
+	if backErr != nil {
 		return FailoverResult{}, false, fmt.Errorf("%w; opening %q again: %s", errUnknown, req.From, errors.Join(err, backErr).Error())
 	}
 	return FailoverResult{}, true, err
+}
+
+// demote closes the site in use. If that fails while the claim holds, nothing is
+// promoted by this attempt, so the failover can be refused once the site is open
+// again; unless another member might get further.
+func (w *worker) demote(ctx context.Context, demoter Demoter, p promotion, req FailoverRequest) error {
+	err := demoter.Demote(ctx, DemoteRequest{Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes})
+	if lost := w.mayCall(ctx, p); lost != nil {
+		return errors.Join(lost, err)
+	}
+	if err == nil || refuses(err) || errors.Is(err, ErrTargetUnreachable) || errors.Is(err, ErrFenced) {
+		return err
+	}
+	return fmt.Errorf("%w: demote: %w", ErrUnableToFailOver, err)
 }
 
 // errUnknown marks a promotion after which nobody knows which site takes writes.
@@ -139,38 +174,77 @@ func (w *worker) reportPromotion(ctx context.Context, p promotion, result Failov
 		}
 		w.logger.Warn("the driver refuses to fail over", "failover", id, "error", failure)
 		return w.report(ctx, fsm.FailoverRefused{
-			Failover: id, Attempt: attempt, ClaimIndex: p.claim, Refusal: refusal, Error: failure.Error(), Reopened: reopened,
+			Failover: id, Attempt: attempt, ClaimIndex: p.claim, Refusal: refusal, Error: text(failure.Error()), Reopened: reopened,
 		})
 	}
 	w.logger.Warn("promotion ended, outcome unknown", "failover", id, "attempt", attempt, "error", failure)
-	return w.report(ctx, fsm.AttemptEnded{Failover: id, Attempt: attempt, ClaimIndex: p.claim, Error: failure.Error()})
+	return w.endAttempt(ctx, p, failure)
 }
 
-// stageChunk keeps a command with long results well under the limit of an entry.
+func (w *worker) endAttempt(ctx context.Context, p promotion, failure error) error {
+	return w.report(ctx, fsm.AttemptEnded{
+		Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Error: text(failure.Error()),
+	})
+}
+
+// stageChunk keeps a command with results of the usual size under the limit of an
+// entry.
 const stageChunk = 1000
 
-// complete stages the results that differ and commits the switch.
+// complete stages the results that differ and commits the switch. Results that the
+// state does not take end the attempt: the same call again would bring the same.
 func (w *worker) complete(ctx context.Context, p promotion, result FailoverResult) error {
-	var results []fsm.VolumeResult
-	for _, r := range result.Volumes {
-		update := updateOf(r.VolumeUpdate)
-		if r.Error != "" && update.ReplicationExtendedStatus == "" {
-			update.ReplicationExtendedStatus = r.Error
-		}
-		results = append(results, fsm.VolumeResult{VolumeID: r.VolumeID, Failed: r.Failed, VolumeUpdate: update})
-	}
-	for start := 0; start < len(results); start += stageChunk {
-		chunk := results[start:min(start+stageChunk, len(results))]
-		err := w.report(ctx, fsm.StageResults{
-			Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Results: chunk,
-		})
-		if err != nil {
-			return fmt.Errorf("stage results: %w", err)
+	results := resultsOf(result)
+	for chunk := range slices.Chunk(results, stageChunk) {
+		if err := w.stage(ctx, p, chunk); err != nil {
+			w.logger.Error("the results of a promotion were not staged", "failover", p.task.Failover, "error", err)
+			if code := fsm.CodeOf(err); code == fsm.ErrTooLarge || code == fsm.ErrInvalid {
+				return w.endAttempt(ctx, p, err)
+			}
+			return err
 		}
 	}
 	return w.report(ctx, fsm.FailoverCompleted{
 		Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Results: uint64(len(results)),
 	})
+}
+
+// stage commits results, in smaller chunks if they are too large for one entry.
+func (w *worker) stage(ctx context.Context, p promotion, results []fsm.VolumeResult) error {
+	err := w.report(ctx, fsm.StageResults{
+		Failover: p.task.Failover, Attempt: p.task.Attempt, ClaimIndex: p.claim, Results: results,
+	})
+	if half := len(results) / 2; half > 0 && errors.Is(err, fsm.ErrTooLarge) {
+		if err = w.stage(ctx, p, results[:half]); err == nil {
+			err = w.stage(ctx, p, results[half:])
+		}
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("stage results: %w", err)
+	}
+	return nil
+}
+
+// resultsOf returns one result per volume: of a driver that says two things about
+// one, the last counts.
+func resultsOf(result FailoverResult) []fsm.VolumeResult {
+	at := make(map[string]int, len(result.Volumes))
+	var results []fsm.VolumeResult
+	for _, r := range result.Volumes {
+		update := updateOf(r.VolumeUpdate)
+		if r.Error != "" && update.ReplicationExtendedStatus == "" {
+			update.ReplicationExtendedStatus = text(r.Error)
+		}
+		next := fsm.VolumeResult{VolumeID: r.VolumeID, Failed: r.Failed, VolumeUpdate: update}
+		if i, again := at[r.VolumeID]; again {
+			results[i] = next
+			continue
+		}
+		at[r.VolumeID] = len(results)
+		results = append(results, next)
+	}
+	return results
 }
 
 func volumeOf(v fsm.Volume) Volume {
@@ -180,4 +254,9 @@ func volumeOf(v fsm.Volume) Volume {
 	}
 }
 
-func updateOf(u VolumeUpdate) fsm.VolumeUpdate { return fsm.VolumeUpdate(u) }
+func updateOf(u VolumeUpdate) fsm.VolumeUpdate {
+	for _, s := range []*string{&u.ProviderID, &u.ProviderLocation, &u.ReplicationExtendedStatus, &u.ReplicationDriverData} {
+		*s = strings.ToValidUTF8(*s, string(utf8.RuneError))
+	}
+	return fsm.VolumeUpdate(u)
+}

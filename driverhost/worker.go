@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,23 +65,46 @@ func (w *worker) run(ctx context.Context) error {
 	return nil
 }
 
-// register says that this service is there, until the state shows it. It changes
-// nothing else (G11).
+// register says that this service is there, whenever the state does not show it
+// as it is: at its first start, with other targets, and after somebody has deleted
+// it although it runs. It changes nothing else (G11).
 func (w *worker) register(ctx context.Context) {
 	pause := newBackoff(w.cfg.Retry)
 	want := fsm.RegisterService{Host: w.svc.Host, Node: w.svc.Node, Cluster: w.svc.Cluster, Targets: w.svc.Targets}
+	said := ""
 	for ctx.Err() == nil {
+		registered, changed := w.registered()
+		if registered {
+			pause.reset()
+			said = ""
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
 		attempt, cancel := context.WithTimeout(ctx, reportTimeout)
 		_, err := w.cfg.Proposer.Propose(attempt, "", want)
 		cancel()
 		if err == nil {
-			return
+			continue
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && said != err.Error() {
+			said = err.Error()
 			w.logger.Warn("service not registered yet", "error", err)
-			pause.wait(ctx)
 		}
+		pause.wait(ctx)
 	}
+}
+
+// registered reports whether the state shows this service as it is.
+func (w *worker) registered() (registered bool, changed <-chan struct{}) {
+	targets := slices.Compact(slices.Sorted(slices.Values(w.svc.Targets)))
+	changed = w.cfg.State.View(func(s *fsm.State) {
+		svc, ok := s.Service(w.svc.Host)
+		registered = ok && svc.Node == w.svc.Node && svc.Cluster == w.svc.Cluster && slices.Equal(svc.Targets, targets)
+	})
+	return registered, changed
 }
 
 // open opens the driver once this node has caught up, which its lease proves, so
@@ -138,36 +162,41 @@ func (w *worker) serve(ctx context.Context, driver Driver) error {
 	wg.Go(func() { w.measure(ctx, driver) })
 
 	pause := newBackoff(w.cfg.Retry)
+	var last fsm.Task
+	said := ""
 	for ctx.Err() == nil {
 		task, owed, changed := w.look()
-		if !owed {
+		if task != last {
 			pause.reset()
+			last, said = task, ""
+		}
+		if !owed {
 			select {
 			case <-changed:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		if err := w.do(ctx, driver, task); err != nil && ctx.Err() == nil {
-			w.logger.Warn("not done, trying again", "task", task.Kind, "failover", task.Failover, "epoch", task.Epoch, "error", err)
-			w.pauseOrChange(ctx, pause, changed)
+		err := w.do(ctx, driver, task)
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
+		if said != err.Error() {
+			said = err.Error()
+			w.logger.Warn("not done, trying again", "task", task.Kind, "failover", task.Failover, "epoch", task.Epoch, "error", err)
+		}
+		w.pauseWhile(ctx, pause, task)
 	}
 	return nil
 }
 
-// pauseOrChange waits until it is time to try again, or until the state or the
-// lease is another.
-func (w *worker) pauseOrChange(ctx context.Context, pause *backoff, changed <-chan struct{}) {
-	_, leaseChanged := w.svc.Lease.Current()
-	timer := time.NewTimer(pause.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-changed:
-	case <-leaseChanged:
-	case <-ctx.Done():
-	}
+// pauseWhile waits until it is time to try task again, or until something else is
+// owed. Other changes of the state do not cut it short: a driver that refuses would
+// be asked as often as others commit.
+func (w *worker) pauseWhile(ctx context.Context, pause *backoff, task fsm.Task) {
+	wanted, stop := w.while(ctx, task)
+	defer stop()
+	pause.wait(wanted)
 }
 
 // look returns what is owed now.
@@ -227,7 +256,7 @@ func (w *worker) switchTo(ctx context.Context, driver Driver, task fsm.Task) err
 		w.gate.tell(task.Epoch)
 		return w.report(ctx, report)
 	}
-	report.Error = refused.Error()
+	report.Error = text(refused.Error())
 	if w.reported() == report.Error {
 		return refused
 	}
@@ -246,6 +275,9 @@ func (w *worker) reported() (problem string) {
 func (w *worker) freeze(ctx context.Context, driver Driver, task fsm.Task) error {
 	wanted, stop := w.while(ctx, task)
 	defer stop()
+	if _, err := w.awaitLease(wanted); err != nil {
+		return err
+	}
 	admitted, token, leave, err := w.gate.enter(wanted, fsm.CallFreeze)
 	if err != nil {
 		return err
@@ -313,6 +345,16 @@ func (w *worker) whileState(ctx context.Context, holds func(*fsm.State) bool) (c
 // errSuperseded is the cause with which a call ends that is no longer wanted.
 var errSuperseded = errors.New("superseded by a later decision")
 
+// stillHolds reports whether the lease has not lapsed since it was held, however
+// shortly. It asks the clock: of a process that was stopped the timer that ends
+// the context may come later than what it was about to do.
+func (w *worker) stillHolds(held context.Context) error {
+	if now, _ := w.svc.Lease.Current(); now != held {
+		return errNoLease
+	}
+	return nil
+}
+
 // awaitLease returns the context of the lease as soon as one is held.
 func (w *worker) awaitLease(ctx context.Context) (context.Context, error) {
 	for {
@@ -325,30 +367,5 @@ func (w *worker) awaitLease(ctx context.Context) (context.Context, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-	}
-}
-
-// backoff paces retries: doubling from first, 32 times at the most.
-type backoff struct {
-	first time.Duration
-	shift uint
-}
-
-func newBackoff(first time.Duration) *backoff { return &backoff{first: first} }
-
-func (b *backoff) reset() { b.shift = 0 }
-
-func (b *backoff) next() time.Duration {
-	d := b.first << b.shift
-	b.shift = min(b.shift+1, 5)
-	return d
-}
-
-func (b *backoff) wait(ctx context.Context) {
-	timer := time.NewTimer(b.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }

@@ -65,8 +65,8 @@ func (l *log) add(id string, i int) {
 	l.commit(fsm.EndOperation{Operation: l.index, Host: n1, Epoch: l.cluster(dev).Epoch, Update: location(id, "default")})
 }
 
-// fill returns a deployment with volumes, and their ids.
-func fill(tb testing.TB, volumes int) (*log, []string) {
+// build returns a deployment with volumes, and their ids.
+func build(tb testing.TB, volumes int) (*log, []string) {
 	tb.Helper()
 	l, g := newDeployment(tb), newIDs()
 	names := make([]string, volumes)
@@ -75,6 +75,25 @@ func fill(tb testing.TB, volumes int) (*log, []string) {
 		l.add(names[i], i)
 	}
 	return l, names
+}
+
+// built holds what fill has built: benchmarks run one after the other.
+var built = map[int]struct {
+	l     *log
+	names []string
+}{}
+
+// fill returns what build does, and builds each only once.
+func fill(tb testing.TB, volumes int) (*log, []string) {
+	tb.Helper()
+	have, ok := built[volumes]
+	if !ok {
+		have.l, have.names = build(tb, volumes)
+		built[volumes] = have
+	}
+	l := *have.l
+	l.tb, l.s = tb, have.l.s.Clone()
+	return &l, have.names
 }
 
 func heap() uint64 {
@@ -90,7 +109,7 @@ func BenchmarkMemory(b *testing.B) {
 	sizes(b, func(b *testing.B, volumes int) {
 		for b.Loop() {
 			before := heap()
-			l, names := fill(b, volumes)
+			l, names := build(b, volumes)
 			grown := heap() - before - uint64(16*len(names))
 			b.ReportMetric(float64(grown)/float64(volumes), "B/volume")
 			runtime.KeepAlive(l)

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ type log struct {
 	index uint64
 	term  uint64
 	now   fsm.Time
+	seen  func(fsm.Meta, fsm.Command) // if set, is told of every command
 }
 
 // newLog returns the log of a deployment that has committed nothing.
@@ -52,7 +54,11 @@ func (l *log) try(cmd fsm.Command) error { return l.request("", cmd) }
 func (l *log) request(id string, cmd fsm.Command) error {
 	l.index++
 	l.now += second / 1000
-	return l.s.Apply(fsm.Meta{Index: l.index, Term: l.term, Request: id, At: l.now}, cmd)
+	m := fsm.Meta{Index: l.index, Term: l.term, Request: id, At: l.now}
+	if l.seen != nil {
+		l.seen(m, cmd)
+	}
+	return l.s.Apply(m, cmd)
 }
 
 // do applies commands that must be accepted.
@@ -284,4 +290,59 @@ func equal[T comparable](tb testing.TB, what string, got, want T) {
 	if got != want {
 		tb.Errorf("%s: got %v, want %v", what, got, want)
 	}
+}
+
+// read is all that a reader can see of volumes and snapshots.
+func (l *log) read() string {
+	var out string
+	for v := range l.s.Volumes(0) {
+		out += fmt.Sprintf("%+v\n", v)
+	}
+	for sn := range l.s.Snapshots(0) {
+		out += fmt.Sprintf("%+v\n", sn)
+	}
+	return out
+}
+
+// availability is who of dev is disabled, and why.
+func (l *log) availability() string {
+	cl := l.cluster(dev)
+	out := fmt.Sprint(cl.Frozen, cl.Disabled, cl.DisabledReason)
+	for svc := range l.s.Members(dev) {
+		out += fmt.Sprint("; ", svc.Host, svc.Disabled, svc.DisabledReason)
+	}
+	return out
+}
+
+// doTask does what a member owes whose driver has just started.
+func (l *log) doTask(host string) {
+	l.tb.Helper()
+	task, _ := l.s.Todo(host, 0)
+	switch task.Kind {
+	case fsm.TaskDrain:
+		l.do(fsm.MemberDrained{Failover: task.Failover, Attempt: task.Attempt, Host: host})
+	case fsm.TaskPromote:
+		if f := l.failover(task.Failover); f.ClaimIndex == 0 {
+			l.claim(task.Failover)
+		} else {
+			l.do(l.completed(task.Failover, 0))
+		}
+	case fsm.TaskSwitch:
+		l.do(l.switched(host, ""))
+	case fsm.TaskFreeze, fsm.TaskThaw:
+	}
+}
+
+// restored returns the state that a snapshot of s restores to.
+func restored(tb testing.TB, s *fsm.State) *fsm.State {
+	tb.Helper()
+	var snapshot bytes.Buffer
+	if _, err := s.WriteTo(&snapshot); err != nil {
+		tb.Fatal(err)
+	}
+	out, err := fsm.ReadState(&snapshot)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out
 }

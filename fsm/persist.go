@@ -89,7 +89,7 @@ func (s *State) encode(enc *cbor.Encoder) error {
 		func() error { return encodeSection(enc, sectionStages, &s.staged) },
 		func() error { return s.encodeResults(enc) },
 		func() error { return encodeSection(enc, sectionVolumeTypes, &s.volumeTypes) },
-		func() error { return encodeSection(enc, sectionVolumes, &s.volumes) },
+		func() error { return s.encodeVolumes(enc) },
 		func() error { return encodeSection(enc, sectionSnapshots, &s.snapshots) },
 		func() error { return encodeSection(enc, sectionOperations, &s.operations) },
 		func() error { return s.encodeRequests(enc) },
@@ -108,6 +108,17 @@ func encodeSection[K cmp.Ordered, V any](enc *cbor.Encoder, kind section, m *btr
 	m.Scan(func(_ K, v V) bool {
 		if err == nil {
 			err = enc.Encode(v)
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (s *State) encodeVolumes(enc *cbor.Encoder) error {
+	err := enc.Encode(sectionHead{sectionVolumes, uint64(s.volumes.Len())})
+	s.volumes.Scan(func(_ string, r *record) bool {
+		if err == nil {
+			err = enc.Encode(new(r.unpack()))
 		}
 		return err == nil
 	})

@@ -97,9 +97,9 @@ func (l Limits) backoff(attempt uint64) time.Duration {
 	return l.Backoff << min(max(attempt, 1)-1, 4)
 }
 
-// planAssign picks an executor: the leader's own service when it has the target,
-// else a live member that does. After an attempt that ended badly another member
-// comes first, since what one cannot reach another may.
+// planAssign gives a failover to its next executor, or gives it up. After an attempt
+// that ended badly it is another member's turn, since what one cannot reach another
+// may.
 func (s *State) planAssign(cl *Cluster, f *Failover, o Observation) Command {
 	if st, ok := s.staged.Get(cl.Name); ok && st.Epoch != 0 {
 		return nil // results of the switch before are settled first
@@ -109,8 +109,8 @@ func (s *State) planAssign(cl *Cluster, f *Failover, o Observation) Command {
 		giveUp.Error = fmt.Sprintf("gave up after %d attempts: %s", f.Attempt, f.Error)
 		return giveUp
 	}
-	candidates := s.candidates(cl, f, o)
-	if len(candidates) == 0 {
+	executor, ok := s.executor(cl, f, o)
+	if !ok {
 		if o.Now.Sub(f.StepAt) < o.Limits.Drain+o.Limits.Switch {
 			return nil
 		}
@@ -119,31 +119,29 @@ func (s *State) planAssign(cl *Cluster, f *Failover, o Observation) Command {
 	}
 	return Assign{
 		Failover: f.ID, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Term: o.Term,
-		Executor: candidates[0],
+		Executor: executor,
 	}
 }
 
-// candidates are the members that can execute a failover, best first.
-func (s *State) candidates(cl *Cluster, f *Failover, o Observation) []string {
-	var own, others, last []string
+// executor picks the next member to execute a failover: at first the leader's own,
+// then each in turn, by name.
+func (s *State) executor(cl *Cluster, f *Failover, o Observation) (host string, ok bool) {
+	var able []Service
 	for svc := range s.Members(cl.Name) {
-		if !o.Live[svc.Host] || f.Target != DefaultBackendID && !slices.Contains(svc.Targets, f.Target) {
-			continue
-		}
-		switch {
-		case svc.Host == f.Executor:
-			last = append(last, svc.Host)
-		case svc.Node == o.Node:
-			own = append(own, svc.Host)
-		default:
-			others = append(others, svc.Host)
+		if o.Live[svc.Host] && (f.Target == DefaultBackendID || slices.Contains(svc.Targets, f.Target)) {
+			able = append(able, svc)
 		}
 	}
-	if n := uint64(len(others)); n > 1 {
-		at := f.Attempt % n
-		others = append(others[at:], others[:at]...)
+	if len(able) == 0 {
+		return "", false
 	}
-	return slices.Concat(own, others, last)
+	next := slices.IndexFunc(able, func(v Service) bool {
+		if f.Executor == "" {
+			return v.Node == o.Node
+		}
+		return v.Host > f.Executor
+	})
+	return able[max(next, 0)].Host, true
 }
 
 // planFinish ends a failover when every member in touch has reported, or has had

@@ -24,7 +24,7 @@ type State struct {
 	staged        btree.Map[string, *stage] // by cluster
 
 	volumeTypes   btree.Map[string, *VolumeType] // by id
-	volumes       btree.Map[string, *Volume]
+	volumes       btree.Map[string, *record]
 	volumeOrder   btree.Map[uint64, string] // request index -> id, oldest first
 	volumesIn     btree.Map[string, uint64] // cluster -> how many
 	snapshots     btree.Map[string, *Snapshot]

@@ -79,11 +79,11 @@ func (v *Volume) update(u VolumeUpdate) {
 // one that the last switch failed for; their previous status is kept, and comes
 // back when a failback makes it true again (D9).
 func (s *State) Volume(id string) (Volume, bool) {
-	v, ok := s.volumes.Get(id)
+	v, ok := s.stored(id)
 	if !ok {
 		return Volume{}, false
 	}
-	out, _ := s.derive(v)
+	out, _ := s.derive(&v)
 	return out, true
 }
 
@@ -127,11 +127,15 @@ func (s *State) VolumeCount() int { return s.volumes.Len() }
 // id.
 func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
 	return func(yield func(Volume) bool) {
-		s.volumes.Scan(func(_ string, v *Volume) bool {
-			if v.group() != cluster || !v.Replicated || v.Status == StatusCreating {
+		s.volumes.Scan(func(_ string, r *record) bool {
+			if !r.replicated || r.status == StatusCreating {
 				return true
 			}
-			out, _ := s.derive(v)
+			v := r.unpack()
+			if v.group() != cluster {
+				return true
+			}
+			out, _ := s.derive(&v)
 			return yield(out)
 		})
 	}
@@ -139,7 +143,7 @@ func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
 
 // addVolume stores a record that is new to the state.
 func (s *State) addVolume(v *Volume) {
-	s.volumes.Set(v.ID, v)
+	s.volumes.Set(v.ID, pack(v))
 	s.volumeOrder.Set(v.Index, v.ID)
 	n, _ := s.volumesIn.Get(v.group())
 	s.volumesIn.Set(v.group(), n+1)
@@ -149,7 +153,7 @@ func (s *State) addVolume(v *Volume) {
 func (s *State) putVolume(v *Volume, m Meta) {
 	s.dropResult(v)
 	v.UpdatedAt = max(v.UpdatedAt, m.At)
-	s.volumes.Set(v.ID, v)
+	s.volumes.Set(v.ID, pack(v))
 }
 
 func (s *State) dropVolume(v *Volume) {
@@ -163,15 +167,15 @@ func (s *State) dropVolume(v *Volume) {
 	}
 }
 
-// editVolume returns a copy of a volume's record that may be changed and stored
-// again, and the volume as a reader sees it.
-func (s *State) editVolume(id string) (record *Volume, seen Volume, err error) {
-	v, ok := s.volumes.Get(id)
+// editVolume returns a volume to be changed and stored again, and the volume as a
+// reader sees it.
+func (s *State) editVolume(id string) (v *Volume, seen Volume, err error) {
+	old, ok := s.stored(id)
 	if !ok {
 		return nil, Volume{}, refuseField(ErrNotFound, "volume_id", id, fmt.Sprintf("Volume %s could not be found.", id))
 	}
-	seen, _ = s.derive(v)
-	return new(s.merged(v)), seen, nil
+	seen, _ = s.derive(&old)
+	return new(s.merged(&old)), seen, nil
 }
 
 // CreateVolume asks for a new volume. Host owes the driver's call.

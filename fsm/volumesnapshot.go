@@ -30,8 +30,8 @@ func (s *State) Snapshot(id string) (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	out := *sn
-	if v, ok := s.volumes.Get(sn.VolumeID); ok && !sn.Status.busy() {
-		if _, lost := s.derive(v); lost {
+	if v, ok := s.stored(sn.VolumeID); ok && !sn.Status.busy() {
+		if _, lost := s.derive(&v); lost {
 			out.Status = StatusError
 		}
 	}
@@ -67,16 +67,16 @@ func (c CreateSnapshot) apply(s *State, m Meta) error {
 	if _, ok := s.snapshots.Get(sn.ID); ok {
 		return refuseField(ErrExists, "id", sn.ID, fmt.Sprintf("snapshot %s exists already", sn.ID))
 	}
-	v, ok := s.volumes.Get(sn.VolumeID)
+	v, ok := s.stored(sn.VolumeID)
 	if !ok {
 		return refuseField(ErrNotFound, "volume_id", sn.VolumeID, fmt.Sprintf("Volume %s could not be found.", sn.VolumeID))
 	}
-	seen, _ := s.derive(v)
+	seen, _ := s.derive(&v)
 	if seen.Status != StatusAvailable && (seen.Status != StatusInUse || !c.Force) {
 		return statusRefusal(seen.Status, "available")
 	}
 	cl, ok := s.clusters.Get(v.group())
-	host := s.ownerFor(v, c.Host)
+	host := s.ownerFor(&v, c.Host)
 	if !ok || host == "" {
 		return refuseField(ErrConflict, "volume_id", v.ID, fmt.Sprintf("no service of %q is left", v.group()))
 	}
@@ -110,12 +110,12 @@ func (c DeleteSnapshot) apply(s *State, m Meta) error {
 	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting, StatusErrorExtending:
 		return statusRefusal(seen.Status, "available or error")
 	}
-	v, ok := s.volumes.Get(seen.VolumeID)
+	v, ok := s.stored(seen.VolumeID)
 	if !ok {
 		return refuse(ErrInternal, fmt.Sprintf("snapshot %s has no volume", c.ID))
 	}
 	cl, ok := s.clusters.Get(v.group())
-	host := s.ownerFor(v, c.Host)
+	host := s.ownerFor(&v, c.Host)
 	if !ok || host == "" {
 		return refuseField(ErrConflict, "snapshot_id", c.ID, fmt.Sprintf("no service of %q is left", v.group()))
 	}

@@ -99,7 +99,7 @@ func (l *Lease) Run(ctx context.Context) {
 		switch {
 		case err == nil && failing != "":
 			failing = ""
-			l.logger.Info("lease granted")
+			l.logger.Debug("lease granted again")
 		case err != nil && ctx.Err() == nil:
 			next = l.timing.Duration / 20
 			if failing != err.Error() {
@@ -163,17 +163,24 @@ func (l *Lease) watch(after time.Duration) {
 // lapse ends the lease if its deadline has passed. l.mu is held.
 func (l *Lease) lapse(now time.Time) {
 	if l.held != nil && !now.Before(l.deadline) {
-		l.end(errLapsed)
-		l.held = nil
-		l.wake()
+		l.logger.Warn("the lease has lapsed: the service serves nothing until it is granted again")
+		l.release()
 	}
+}
+
+// release ends the lease that is held. l.mu is held.
+func (l *Lease) release() {
+	l.end(errLapsed)
+	l.held = nil
+	l.wake()
 }
 
 func (l *Lease) giveUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.deadline = time.Time{}
-	l.lapse(time.Now())
+	if l.held != nil {
+		l.release()
+	}
 }
 
 func (l *Lease) wake() {

@@ -59,6 +59,9 @@ func (c Config) validate() error {
 	if c.Discovery == nil || c.Asker == nil || c.Transport == nil || c.Logger == nil {
 		errs = append(errs, errors.New("discovery, asker, transport and logger are required"))
 	}
+	if c.Storage.Logs == nil || c.Storage.Stable == nil || c.Storage.Snapshots == nil {
+		errs = append(errs, errors.New("storage for logs, votes and snapshots is required"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -71,6 +74,7 @@ type Node struct {
 	peers  Discovery
 	logger hclog.Logger
 	prover *prover
+	asked  pending // what Raft has been asked and has not answered
 
 	mu    sync.Mutex
 	reign *reign // of the current term, while this node leads
@@ -111,9 +115,11 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.prover.run(ctx) })
 	wg.Go(func() { n.bootstrap(ctx) })
 	wg.Go(func() { n.announce(ctx) })
+	wg.Go(func() { n.tellState(ctx) })
 	n.lead(ctx)
 	cancel()
 	wg.Wait()
+	n.asked.close() // while it shuts down, Raft leaves some of what it was asked unanswered
 	if err := n.raft.Shutdown().Error(); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
 	}
@@ -187,6 +193,7 @@ func (n *Node) bootstrap(ctx context.Context) {
 		case decision.Servers != nil:
 			if err := n.raft.BootstrapCluster(raft.Configuration{Servers: decision.Servers}).Error(); err != nil {
 				n.logger.Error("the deployment was not started", "error", err)
+				return
 			}
 			n.logger.Info("started a new deployment", "deployment", n.cfg.Deployment, "servers", len(decision.Servers))
 			return
@@ -199,16 +206,38 @@ func (n *Node) bootstrap(ctx context.Context) {
 	}
 }
 
+// tellState lets gossip know once this node has a log: a node with a past is not
+// taken for a new one, neither by who starts a deployment nor by who adds peers.
+func (n *Node) tellState(ctx context.Context) {
+	meta := n.cfg.Meta
+	if meta.HasState {
+		return
+	}
+	tick := time.NewTicker(n.cfg.Interval)
+	defer tick.Stop()
+	for n.raft.LastIndex() == 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	meta.HasState = true
+	if err := n.peers.UpdateMeta(meta); err != nil {
+		n.logger.Warn("gossip not told that this node has state", "error", err)
+	}
+}
+
 // announce registers this node, and again whenever what is registered differs.
 func (n *Node) announce(ctx context.Context) {
 	want := fsm.Node{
 		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: "http://" + n.cfg.Meta.API,
 		Release: n.cfg.Release, Format: fsm.Format,
 	}
-	if self, ok := n.peers.Peer(n.cfg.ID); ok {
-		want.Gossip = self.Addr
-	}
 	for ctx.Err() == nil {
+		if self, ok := n.peers.Peer(n.cfg.ID); ok {
+			want.Gossip = self.Addr
+		}
 		var same bool
 		changed := n.View(func(s *fsm.State) {
 			is, ok := s.Node(want.ID)
@@ -220,12 +249,16 @@ func (n *Node) announce(ctx context.Context) {
 			_, err := n.Propose(attempt, "", fsm.RegisterNode{Node: want})
 			cancel()
 			if err != nil {
-				continue // Propose has waited
+				n.logger.Debug("this node is not registered yet", "error", err)
 			}
+			changed = nil // look again soon, but not at once: an answer may come as fast as it is asked for
 		}
+		pause := time.NewTimer(10 * n.cfg.Interval)
 		select {
 		case <-changed:
+		case <-pause.C:
 		case <-ctx.Done():
 		}
+		pause.Stop()
 	}
 }

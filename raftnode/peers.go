@@ -2,9 +2,11 @@ package raftnode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,14 +22,19 @@ type Status struct {
 	Term         uint64
 	AppliedIndex uint64
 	CommitIndex  uint64
+	LastContact  time.Time // when the leader was last heard; zero if never
 }
 
 // Status returns where this node stands.
 func (n *Node) Status() Status {
 	leader, _ := n.leaderID()
+	contact := n.raft.LastContact()
+	if n.raft.State() == raft.Leader {
+		contact = time.Now()
+	}
 	return Status{
 		Node: n.cfg.ID, Deployment: n.cfg.Deployment, Leader: leader, Term: n.raft.CurrentTerm(),
-		AppliedIndex: n.index(), CommitIndex: n.raft.CommitIndex(),
+		AppliedIndex: n.index(), CommitIndex: n.raft.CommitIndex(), LastContact: contact,
 	}
 }
 
@@ -70,8 +77,15 @@ func (n *Node) Peers() ([]PeerStatus, error) {
 // RemovePeer takes a node out of the deployment, through the leader. Its services
 // must have been deleted.
 func (n *Node) RemovePeer(ctx context.Context, id string) error {
-	_, err := askLeader[struct{}](ctx, n, methodRemove, id)
-	return err
+	asked := false
+	return persist(ctx, func() error {
+		_, err := askLeader[struct{}](ctx, n, methodRemove, id)
+		if asked && fsm.CodeOf(err) == fsm.ErrNotFound {
+			return nil // removed by the time before, whose answer was lost
+		}
+		asked = true
+		return err
+	})
 }
 
 func (n *Node) removePeer(ctx context.Context, id string) error {
@@ -91,10 +105,30 @@ func (n *Node) removePeer(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if err := n.raft.RemoveServer(raft.ServerID(id), 0, timeLeft(ctx)).Error(); err != nil {
-		return asOurs(err)
+	if id == n.cfg.ID {
+		return n.handOver(ctx)
+	}
+	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture {
+		return n.raft.RemoveServer(raft.ServerID(id), 0, timeout)
+	})
+	if err != nil {
+		return err
 	}
 	return n.propose(ctx, fsm.RemoveNode{ID: id})
+}
+
+// handOver has another node lead, so that this one can be removed: whoever is
+// removed can commit nothing after it. It always answers that this node no longer
+// leads, or why it still does.
+func (n *Node) handOver(ctx context.Context) error {
+	_, err := await(ctx, n, func(time.Duration) raft.Future { return n.raft.LeadershipTransfer() })
+	if err != nil {
+		return &fsm.Refusal{
+			Code: fsm.ErrConflict, Field: "node", Value: n.cfg.ID,
+			Message: fmt.Sprintf("node %q leads and no other node could take over: %v", n.cfg.ID, err),
+		}
+	}
+	return fsm.ErrNotLeader
 }
 
 // deleteServices forgets the services of a node that is to go. One that may still
@@ -105,13 +139,17 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string) error {
 		return err
 	}
 	for _, host := range hosts {
-		if !r.gone(host, time.Now()) {
+		if !r.retire(host, time.Now()) {
 			return &fsm.Refusal{
 				Code: fsm.ErrConflict, Field: "node", Value: host,
 				Message: fmt.Sprintf("service %q may still hold a lease: stop its node and try again in %v", host, n.cfg.Lease.Grace),
 			}
 		}
-		if err := n.propose(ctx, fsm.DeleteService{Host: host, Term: r.term()}); err != nil {
+		err := n.propose(ctx, fsm.DeleteService{Host: host, Term: r.term()})
+		if _, refused := errors.AsType[*fsm.Refusal](err); err == nil || refused {
+			r.readmit(host) // else nobody knows whether it will be deleted
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -131,7 +169,7 @@ func (n *Node) tendMembers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		in, err := n.membershipInput(ctx, &kept)
+		in, seen, err := n.membershipInput(ctx, &kept)
 		if err != nil {
 			n.logger.Debug("membership not known", "error", err)
 			continue
@@ -146,7 +184,7 @@ func (n *Node) tendMembers(ctx context.Context) {
 		if action.Change == membershipKeep {
 			continue
 		}
-		if err := n.change(ctx, action); err != nil {
+		if err := n.change(ctx, action, seen); err != nil {
 			n.logger.Warn("membership not changed", "change", action.Change, "peer", action.Server.ID, "error", err)
 			continue
 		}
@@ -154,38 +192,54 @@ func (n *Node) tendMembers(ctx context.Context) {
 	}
 }
 
-func (n *Node) membershipInput(ctx context.Context, kept *progress) (membershipInput, error) {
+// membershipInput looks at who is a peer and who could be. The index is that of
+// the configuration seen, on which any change is conditional.
+func (n *Node) membershipInput(ctx context.Context, kept *progress) (in membershipInput, seen uint64, err error) {
 	future := n.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
-		return membershipInput{}, err
+		return membershipInput{}, 0, fmt.Errorf("read the raft configuration: %w", err)
 	}
 	servers := future.Configuration().Servers
+	return membershipInput{
+		Leader: raft.ServerID(n.cfg.ID), Servers: servers, Peers: n.peers.Peers(), Format: int(fsm.Format),
+		VoterLimit: n.cfg.VoterLimit, KeptUp: kept.observe(time.Now(), n.caughtUp(ctx, servers)),
+	}, future.Index(), nil
+}
+
+// caughtUp asks all non-voters at once how far they have applied the log, and
+// returns those that keep up.
+func (n *Node) caughtUp(ctx context.Context, servers []raft.Server) (current []raft.ServerID) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	commit := n.raft.CommitIndex()
-	var current []raft.ServerID
-	for _, server := range servers {
+	keepsUp := make([]bool, len(servers))
+	var wg sync.WaitGroup
+	for i, server := range servers {
 		if server.Suffrage == raft.Voter {
 			continue
 		}
-		attempt, cancel := context.WithTimeout(ctx, time.Second)
-		a, err := ask[indexAnswer](attempt, n, string(server.ID), methodApplied, struct{}{})
-		cancel()
-		if err == nil && caughtUp(a.Index, commit) {
+		wg.Go(func() {
+			a, err := ask[indexAnswer](ctx, n, string(server.ID), methodApplied, struct{}{})
+			keepsUp[i] = err == nil && caughtUp(a.Index, commit)
+		})
+	}
+	wg.Wait()
+	for i, server := range servers {
+		if keepsUp[i] {
 			current = append(current, server.ID)
 		}
 	}
-	return membershipInput{
-		Leader: raft.ServerID(n.cfg.ID), Servers: servers, Peers: n.peers.Peers(), Format: int(fsm.Format),
-		VoterLimit: n.cfg.VoterLimit, KeptUp: kept.observe(time.Now(), current),
-	}, nil
+	return current
 }
 
-func (n *Node) change(ctx context.Context, action membershipAction) error {
-	timeout := timeLeft(ctx)
+func (n *Node) change(ctx context.Context, action membershipAction, seen uint64) error {
 	server := action.Server
+	add := n.raft.AddNonvoter
 	if action.Change == membershipPromote || action.Change == membershipReaddress && server.Suffrage == raft.Voter {
-		return n.raft.AddVoter(server.ID, server.Address, 0, timeout).Error()
+		add = n.raft.AddVoter
 	}
-	return n.raft.AddNonvoter(server.ID, server.Address, 0, timeout).Error()
+	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return add(server.ID, server.Address, seen, timeout) })
+	return err
 }
 
 // Snapshot writes a snapshot of the state now. Raft refuses one right after a

@@ -12,9 +12,16 @@ import (
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
-// retryPause is how long to wait before a command is offered again: an election
-// takes longer, a lost answer does not.
-const retryPause = 10 * time.Millisecond
+const (
+	// firstPause is how long to wait before something is asked again, doubling
+	// up to longestPause: a lost answer needs no longer, an election does.
+	firstPause   = 10 * time.Millisecond
+	longestPause = 160 * time.Millisecond
+	// patience is how many faults of its own in a row a leader may answer with.
+	// One whose disk fails steps down, and the next one can do better; a fault
+	// that follows what it is asked would come for ever.
+	patience = 5
+)
 
 // Propose commits cmd, here or through the leader, and returns its log index once
 // this node's state shows it, so that a client reads its own writes. It rides out
@@ -26,33 +33,61 @@ func (n *Node) Propose(ctx context.Context, request string, cmd fsm.Command) (ui
 	if err != nil {
 		return 0, err
 	}
-	for {
-		done, err := n.offer(ctx, entry)
+	var done applyAnswer
+	err = persist(ctx, func() (err error) {
+		done, err = n.offer(ctx, entry)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := n.Wait(ctx, done.Index); err != nil {
+		return 0, fmt.Errorf("%w: committed, but not applied here yet: %w", fsm.ErrNoLeader, err)
+	}
+	if done.Refusal != nil {
+		return done.Index, done.Refusal
+	}
+	return done.Index, nil
+}
+
+// persist repeats try until it succeeds, until it fails with what another try
+// would not change, or until ctx ends, which is [fsm.ErrNoLeader].
+func persist(ctx context.Context, try func() error) error {
+	faults := 0
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := try()
 		if err == nil {
-			if err := n.Wait(ctx, done.Index); err != nil {
-				return 0, err
-			}
-			if done.Refusal != nil {
-				return done.Index, done.Refusal
-			}
-			return done.Index, nil
+			return nil
 		}
-		if !retryable(err) {
-			return 0, err
+		faults++
+		if !fault(err) {
+			faults = 0
 		}
+		if !retryable(err) || faults == patience {
+			return err
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
-		case <-time.After(retryPause + rand.N(retryPause)):
+		case <-timer.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", fsm.ErrNoLeader, err)
+			timer.Stop()
+			return fmt.Errorf("%w: %w", fsm.ErrNoLeader, err)
 		}
 	}
 }
 
-// retryable reports whether another try may succeed: anything but an answer that
-// a leader has given.
+// retryable reports whether another try may succeed: not after an answer that a
+// leader has given.
 func retryable(err error) bool {
 	code := fsm.CodeOf(err)
 	return code == fsm.ErrNotLeader || code == fsm.ErrNoLeader || code == fsm.ErrInternal
+}
+
+// fault reports whether a node has answered with a fault of its own. An error
+// without any code is the network's.
+func fault(err error) bool {
+	code, answered := errors.AsType[fsm.Code](err)
+	return answered && code == fsm.ErrInternal
 }
 
 // offer commits an entry through whoever leads now.
@@ -64,19 +99,14 @@ func (n *Node) offer(ctx context.Context, entry []byte) (applyAnswer, error) {
 	return askRaw[applyAnswer](ctx, n, id, methodApply, entry)
 }
 
-// answerApply commits an entry on this node if it leads.
-func (n *Node) answerApply(ctx context.Context, entry []byte) (applyAnswer, error) {
+// apply commits an entry if this node leads, whether it has caught up or not.
+func (n *Node) apply(ctx context.Context, entry []byte) (applyAnswer, error) {
 	if _, _, err := fsm.Decode(entry); err != nil {
 		return applyAnswer{}, err // nothing unreadable ever enters the log
 	}
-	return n.apply(ctx, entry)
-}
-
-// apply commits an entry if this node leads, whether it has caught up or not.
-func (n *Node) apply(ctx context.Context, entry []byte) (applyAnswer, error) {
-	future := n.raft.Apply(entry, timeLeft(ctx))
-	if err := future.Error(); err != nil {
-		return applyAnswer{}, asOurs(err)
+	future, err := await(ctx, n, func(timeout time.Duration) raft.ApplyFuture { return n.raft.Apply(entry, timeout) })
+	if err != nil {
+		return applyAnswer{}, err
 	}
 	done := applyAnswer{Index: future.Index()}
 	if refused, ok := future.Response().(error); ok && refused != nil {
@@ -96,28 +126,6 @@ func (n *Node) propose(ctx context.Context, cmd fsm.Command) error {
 	done, err := n.apply(ctx, entry)
 	if err == nil && done.Refusal != nil {
 		return done.Refusal
-	}
-	return err
-}
-
-// timeLeft is how long Raft may take to accept something.
-func timeLeft(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return max(time.Until(deadline), time.Millisecond)
-	}
-	return 10 * time.Second
-}
-
-// asOurs gives Raft's ways to say "not me" the one code for it. Some of them are
-// ambiguous: the entry may yet commit.
-func asOurs(err error) error {
-	for _, notLeader := range [...]error{
-		raft.ErrNotLeader, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress,
-		raft.ErrRaftShutdown, raft.ErrEnqueueTimeout, raft.ErrAbortedByRestore,
-	} {
-		if errors.Is(err, notLeader) {
-			return fmt.Errorf("%w: %w", fsm.ErrNotLeader, err)
-		}
 	}
 	return err
 }

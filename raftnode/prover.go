@@ -21,6 +21,7 @@ type prover struct {
 
 	mu      sync.Mutex
 	waiting []proofRequest
+	closed  bool // nobody makes rounds any more
 }
 
 type proofRequest struct {
@@ -36,9 +37,9 @@ func newProver(confirm func(context.Context, uint64) error) *prover {
 // after the call.
 func (p *prover) prove(ctx context.Context, term uint64) error {
 	req := proofRequest{term: term, answer: make(chan error, 1)}
-	p.mu.Lock()
-	p.waiting = append(p.waiting, req)
-	p.mu.Unlock()
+	if !p.enqueue(req) {
+		return fmt.Errorf("prove leadership: the node stops: %w", fsm.ErrNotLeader)
+	}
 	select {
 	case p.kick <- struct{}{}:
 	default: // a round that has not begun will see the request
@@ -51,8 +52,18 @@ func (p *prover) prove(ctx context.Context, term uint64) error {
 	}
 }
 
-// run makes rounds until ctx ends.
+func (p *prover) enqueue(req proofRequest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.waiting = append(p.waiting, req)
+	}
+	return !p.closed
+}
+
+// run makes rounds until ctx ends, and then lets nobody wait.
 func (p *prover) run(ctx context.Context) {
+	defer p.close()
 	for {
 		select {
 		case <-p.kick:
@@ -61,6 +72,16 @@ func (p *prover) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (p *prover) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, req := range p.waiting {
+		req.answer <- fmt.Errorf("prove leadership: the node stops: %w", fsm.ErrNotLeader)
+	}
+	p.waiting = nil
 }
 
 func (p *prover) round(ctx context.Context) {
@@ -83,6 +104,10 @@ func (p *prover) round(ctx context.Context) {
 // make a leader without them step down at about that time.
 const proofTimeout = time.Second
 
+// stragglers is how long those whose word is no longer needed may still answer. To
+// hang up on the slowest voter in every round would cost a connection each time.
+const stragglers = 5 * time.Millisecond
+
 // confirmTerm asks every voter for its term.
 func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
 	voters, err := n.voters()
@@ -93,8 +118,6 @@ func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
 	defer cancel()
 	answers := make(chan bool, len(voters))
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
 	for _, id := range voters {
 		wg.Go(func() {
 			a, err := ask[indexAnswer](ctx, n, id, methodTerm, struct{}{})
@@ -102,20 +125,20 @@ func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
 		})
 	}
 	confirmed, denied := 0, 0
-	for range voters {
+	for confirmed <= len(voters)/2 && denied < (len(voters)+1)/2 {
 		if <-answers {
 			confirmed++
 		} else {
 			denied++
 		}
-		switch {
-		case confirmed > len(voters)/2:
-			return nil
-		case denied >= (len(voters)+1)/2:
-			return fmt.Errorf("%d of %d voters confirm term %d: %w", confirmed, len(voters), term, fsm.ErrNotLeader)
-		}
 	}
-	return fsm.ErrNotLeader
+	late := time.AfterFunc(stragglers, cancel)
+	defer late.Stop()
+	wg.Wait()
+	if confirmed <= len(voters)/2 {
+		return fmt.Errorf("%d of %d voters confirm term %d: %w", confirmed, len(voters), term, fsm.ErrNotLeader)
+	}
+	return nil
 }
 
 func (n *Node) voters() ([]string, error) {

@@ -2,31 +2,24 @@ package raftnode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // Linearize returns once the state here has everything that was committed
 // anywhere before the call, so that a [Node.View] after it is linearizable. It
 // rides out elections until ctx ends, and then answers [fsm.ErrNoLeader].
 func (n *Node) Linearize(ctx context.Context) error {
-	for {
+	return persist(ctx, func() error {
 		read, err := askLeader[indexAnswer](ctx, n, methodRead, struct{}{})
-		if err == nil {
-			if err = n.Wait(ctx, read.Index); err == nil {
-				return nil
-			}
+		if err != nil {
+			return err
 		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", fsm.ErrNoLeader, err)
-		}
-	}
+		return n.Wait(ctx, read.Index)
+	})
 }
 
 // readIndex is the leader's answer to a linearizable read.
@@ -45,14 +38,18 @@ func (n *Node) lastCommand(commit uint64) (uint64, error) {
 	applied := n.index()
 	for i := commit; i > applied; i-- {
 		var entry raft.Log
-		if err := n.cfg.Storage.Logs.GetLog(i, &entry); err != nil {
+		err := n.cfg.Storage.Logs.GetLog(i, &entry)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			break // it is in a snapshot, and so is all before it: it was applied here
+		}
+		if err != nil {
 			return 0, fmt.Errorf("read entry %d: %w", i, err)
 		}
 		if entry.Type == raft.LogCommand {
 			return i, nil
 		}
 	}
-	return applied, nil
+	return n.index(), nil
 }
 
 // Presence is what the leader knows of a service's lease.

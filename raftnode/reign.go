@@ -2,6 +2,8 @@ package raftnode
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -23,12 +25,13 @@ type reign struct {
 	number  uint64               // the term; set before caught is closed
 	granted map[string]time.Time // when each service last asked
 	expiry  map[string]time.Time // until when each service may hold a lease
+	retired map[string]bool      // services that are about to be deleted
 }
 
 func newReign(n *Node, now time.Time) *reign {
 	return &reign{
 		node: n, elected: now, caught: make(chan struct{}), logger: n.logger.Named("coordinator"),
-		granted: map[string]time.Time{}, expiry: map[string]time.Time{},
+		granted: map[string]time.Time{}, expiry: map[string]time.Time{}, retired: map[string]bool{},
 	}
 }
 
@@ -48,7 +51,7 @@ func (r *reign) run(ctx context.Context) {
 func (r *reign) catchUp(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		term := r.node.raft.CurrentTerm()
-		err := r.node.raft.Barrier(timeLeft(ctx)).Error()
+		_, err := await(ctx, r.node, r.node.raft.Barrier)
 		if err == nil && r.node.raft.CurrentTerm() == term {
 			r.mu.Lock()
 			r.number = term
@@ -57,10 +60,12 @@ func (r *reign) catchUp(ctx context.Context) bool {
 			r.logger.Info("leading", "term", term)
 			return true
 		}
+		pause := time.NewTimer(r.node.cfg.Interval)
 		select {
-		case <-time.After(r.node.cfg.Interval):
+		case <-pause.C:
 		case <-ctx.Done():
 		}
+		pause.Stop()
 	}
 	return false
 }
@@ -81,13 +86,37 @@ func (r *reign) term() uint64 {
 }
 
 // note records a grant, before it is made: a grant never shortens an earlier wait.
-func (r *reign) note(host string, now time.Time) {
+// It reports whether one may be made.
+func (r *reign) note(host string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.retired[host] {
+		return false
+	}
 	r.granted[host] = now
 	if until := now.Add(r.node.cfg.Lease.Grace); until.After(r.expiry[host]) {
 		r.expiry[host] = until
 	}
+	return true
+}
+
+// retire refuses a service every lease from now on, if it can hold none any more.
+// Without that, one could be granted between this look and the commit of what
+// rests on it.
+func (r *reign) retire(host string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Before(r.wait(host)) {
+		return false
+	}
+	r.retired[host] = true
+	return true
+}
+
+func (r *reign) readmit(host string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.retired, host)
 }
 
 // live reports whether a service may hold a lease that is current, as far as this
@@ -99,16 +128,22 @@ func (r *reign) live(host string, now time.Time) bool {
 	return ok && now.Sub(at) < r.node.cfg.Lease.Duration
 }
 
-// gone reports whether a service can no longer hold a lease. An earlier leader may
-// have granted one up to this one's election, so nobody is gone before that.
+// gone reports whether a service can no longer hold a lease.
 func (r *reign) gone(host string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return !now.Before(r.wait(host))
+}
+
+// wait is until when a service may hold a lease. An earlier leader may have
+// granted one up to this one's election, so nobody is gone before that has run
+// out, heard of or not. r.mu is held.
+func (r *reign) wait(host string) time.Time {
 	until := r.elected.Add(r.node.cfg.Lease.Grace)
 	if r.expiry[host].After(until) {
 		until = r.expiry[host]
 	}
-	return !now.Before(until)
+	return until
 }
 
 func (r *reign) grants() map[string]time.Time {
@@ -139,7 +174,9 @@ func (n *Node) grant(ctx context.Context, host, node string) (uint64, error) {
 	}
 	// The order is the proof: the grant is noted before the commit index is
 	// read, so a plan made without it is committed behind that index.
-	r.note(host, now)
+	if !r.note(host, now) {
+		return 0, &fsm.Refusal{Code: fsm.ErrConflict, Message: "the service is being deleted", Field: "host", Value: host}
+	}
 	return n.provenIndex(ctx, r)
 }
 
@@ -174,7 +211,8 @@ func (r *reign) coordinate(ctx context.Context) {
 }
 
 // step commits what is to be decided now. It returns what tells of the next
-// change, or nil if something went wrong and should not be tried at once.
+// change, or nil if something went wrong and should not be tried at once. What is
+// refused for one cluster does not keep the others waiting.
 func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
 	var plan []fsm.Command
 	changed = r.node.View(func(s *fsm.State) { plan = s.Plan(r.observe(s)) })
@@ -183,8 +221,11 @@ func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
 		err := r.node.propose(attempt, cmd)
 		cancel()
 		if err != nil {
-			r.logger.Debug("a step was not committed", "error", err)
-			return nil
+			r.logger.Debug("a step was not committed", "step", fmt.Sprintf("%T", cmd), "error", err)
+			changed = nil
+		}
+		if errors.Is(err, fsm.ErrNotLeader) {
+			break
 		}
 	}
 	return changed

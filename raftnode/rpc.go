@@ -40,7 +40,7 @@ type indexAnswer struct {
 func (n *Node) Answer(ctx context.Context, method string, body []byte) ([]byte, error) {
 	switch method {
 	case methodApply:
-		return answer(n.answerApply(ctx, body))
+		return answer(n.apply(ctx, body))
 	case methodLease:
 		return answerTo(body, func(q leaseQuestion) (indexAnswer, error) {
 			index, err := n.grant(ctx, q.Host, q.Node)
@@ -58,7 +58,9 @@ func (n *Node) Answer(ctx context.Context, method string, body []byte) ([]byte, 
 	case methodRemove:
 		return answerTo(body, func(id string) (struct{}, error) { return struct{}{}, n.removePeer(ctx, id) })
 	}
-	return nil, fmt.Errorf("method %q: %w", method, fsm.ErrNotFound)
+	// A newer release asks what this one does not know. It is not "not found",
+	// which would read as the answer to what was asked.
+	return nil, fmt.Errorf("method %q is not known to this release: %w", method, fsm.ErrInvalid)
 }
 
 func answer[A any](a A, err error) ([]byte, error) {

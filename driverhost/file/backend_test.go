@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,15 @@ func (b *backend) away(site string) (back func()) {
 	return func() { must(b.t, os.Rename(dir+"-away", dir)) }
 }
 
+// setRole makes a site look as a crash in the middle of a promotion leaves it.
+func (b *backend) setRole(site, role string) {
+	b.t.Helper()
+	data, err := os.ReadFile(b.path(site, "token"))
+	must(b.t, err)
+	text := strings.Replace(string(data), `"role":"active"`, `"role":"`+role+`"`, 1)
+	must(b.t, os.WriteFile(b.path(site, "token"), []byte(text), 0o600))
+}
+
 func epoch(n uint64) driverhost.Token { return driverhost.Token{Epoch: n, Claim: 100 * (n - 1)} }
 
 func replicated(id string) driverhost.Volume {
@@ -129,8 +139,9 @@ func create(t *testing.T, d *file.Driver, token driverhost.Token, v driverhost.V
 	must(t, err)
 }
 
-func failover(ctx context.Context, d *file.Driver, token driverhost.Token, from, target string, vs ...driverhost.Volume) (driverhost.FailoverResult, error) {
-	return d.Failover(ctx, driverhost.FailoverRequest{Token: token, ID: "f", From: from, Target: target, Volumes: vs})
+// failover is a forced one from the primary, or opens that again.
+func failover(ctx context.Context, d *file.Driver, token driverhost.Token, target string, vs ...driverhost.Volume) (driverhost.FailoverResult, error) {
+	return d.Failover(ctx, driverhost.FailoverRequest{Token: token, ID: "f", From: primary, Target: target, Volumes: vs})
 }
 
 // planned is a switchover as its executor makes it.

@@ -32,7 +32,7 @@ func TestNoCallOfAnOlderEpochAfterThePromotionStarts(t *testing.T) {
 	}
 	calls := func(site string) int { return len(b.journal(site, file.CallDeleteVolume)) }
 	eventually(t, "all members work", func() bool { return calls(primary) > 30 })
-	res, err := failover(t.Context(), members[1], epoch(2), primary, secondary, v)
+	res, err := failover(t.Context(), members[1], epoch(2), secondary, v)
 	noneFailed(t, res, err)
 	use(t, secondary, epoch(2), members...) // the busy ones still come with epoch 1
 	refused := calls(secondary)
@@ -97,7 +97,7 @@ func TestConcurrentPromotions(t *testing.T) {
 	for i := range executors {
 		m := b.open(fmt.Sprintf("node%d", i+1), primary)
 		token := driverhost.Token{Epoch: 2, Claim: uint64(i)}
-		wg.Go(func() { _, errs[i] = failover(t.Context(), m, token, primary, secondary, vs...) })
+		wg.Go(func() { _, errs[i] = failover(t.Context(), m, token, secondary, vs...) })
 	}
 	wg.Wait()
 	must(t, errs[executors-1])

@@ -25,4 +25,6 @@
 // Replication reads files that others may be writing: a replica is a
 // block-by-block copy of a running volume, not a snapshot of one instant. See
 // DESIGN.md for what follows from it.
+//
+// The package needs Linux.
 package file

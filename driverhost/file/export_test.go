@@ -4,7 +4,14 @@ import (
 	"context"
 	"io"
 	"os"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
 )
+
+// Round makes one round of replication under a token.
+func (d *Driver) Round(ctx context.Context, from, to string, token driverhost.Token) error {
+	return d.lastRound(ctx, d.sites[from], d.sites[to], token)
+}
 
 // WriteDelta writes a finished delta for a replica; a nil block is one of zeros.
 func WriteDelta(path, name string, size int64, blocks map[int64][]byte) error {

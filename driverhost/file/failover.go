@@ -36,8 +36,10 @@ type promotion struct {
 	req    driverhost.FailoverRequest
 	target *site
 	from   *site // nil if it is not one of the sites, or is the target
-	begun  bool  // an earlier call has passed the point of no return
-	closed bool  // this call, and no Demote, has closed from
+
+	begun    bool             // an earlier call has passed the point of no return
+	closed   bool             // this call, and no Demote, has closed from
+	followed driverhost.Token // what bounded replication to the target before
 }
 
 func (p *promotion) run(ctx context.Context) (driverhost.FailoverResult, error) {
@@ -97,9 +99,9 @@ func (p *promotion) begin(ctx context.Context) error {
 			if err := p.target.demote(st, p.req.Token); err != nil {
 				return p.end(p.entry(PhaseStart), err)
 			}
-			st.Role, st.Follows = roleDemoted, p.req.Token
+			st.Role, st.Follows = roleDemoted, old.Token
 		}
-		p.begun = st.opened()
+		p.begun, p.followed = st.opened(), st.Follows
 		st.Token, st.Failover, st.Reserved = p.req.Token, p.req.ID, !p.begun
 		return p.end(p.entry(PhaseStart), p.target.writeState(st))
 	})
@@ -245,7 +247,7 @@ func (p *promotion) undo(ctx context.Context) error {
 		if st.Token != p.req.Token {
 			return p.fenced(st)
 		}
-		st.Reserved = false
+		st.Reserved, st.Follows = false, p.followed
 		if err := p.target.writeState(st); err != nil {
 			return err
 		}

@@ -2,11 +2,9 @@ package file_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +24,7 @@ func TestForcedFailoverWithoutThePrimaryAndFailback(t *testing.T) {
 	write(t, b.volume(primary, "v1"), 5*block, pattern(9)) // may be lost
 
 	back := b.away(primary)
-	res, err := failover(t.Context(), d2, epoch(2), primary, secondary, v)
+	res, err := failover(t.Context(), d2, epoch(2), secondary, v)
 	noneFailed(t, res, err)
 	if got := res.Volumes[0].ProviderLocation; got != b.volume(secondary, "v1") {
 		t.Errorf("provider location is %q", got)
@@ -80,6 +78,29 @@ func TestPlannedRefusesAndUndoesWhenTheSourceIsMissing(t *testing.T) {
 	same(t, b.volume(primary, "v1"), b.replica(secondary, "v1"))
 }
 
+// A switchover that was not preceded by a Demote closes the old site itself, and
+// opens it again for the members of the old epoch when it has to refuse.
+func TestRefusedSwitchoverLeavesTheOldSiteOpen(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	damage := b.path(primary, "meta", "volume-damaged")
+	must(t, os.WriteFile(damage, nil, 0o600))
+	_, err := d.Failover(t.Context(), driverhost.FailoverRequest{
+		Token: epoch(2), ID: "f", From: primary, Target: secondary, Planned: true, Volumes: []driverhost.Volume{replicated("v1")},
+	})
+	wantErr(t, err, driverhost.ErrUnableToFailOver)
+	if got := mode(t, b.volume(primary, "v1")); got != 0o600 {
+		t.Errorf("mode at the old site is %o", got)
+	}
+	create(t, d, epoch(1), replicated("v2"))
+	missing(t, b.volume(secondary, "v1"))
+	must(t, os.Remove(damage))
+	b.synced(d, secondary)
+	same(t, b.volume(primary, "v1"), b.replica(secondary, "v1"))
+}
+
 func TestFailedDemoteIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t, secondary)
@@ -94,7 +115,7 @@ func TestFailedDemoteIsOpenedAgain(t *testing.T) {
 	_, err = d.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
 	wantErr(t, err, driverhost.ErrFenced)
 
-	res, err := failover(t.Context(), d, epoch(2), primary, primary, v)
+	res, err := failover(t.Context(), d, epoch(2), primary, v)
 	noneFailed(t, res, err)
 	create(t, d, epoch(2), replicated("v2"))
 	back()
@@ -122,7 +143,7 @@ func TestDemoteClosesTheSiteInUse(t *testing.T) {
 		err := d.DeleteVolume(t.Context(), driverhost.VolumeRequest{Token: token, Volume: plain})
 		wantErr(t, err, driverhost.ErrFenced)
 	}
-	res, err := failover(t.Context(), d, epoch(2), primary, primary)
+	res, err := failover(t.Context(), d, epoch(2), primary)
 	noneFailed(t, res, err)
 	for _, id := range []string{"v1", "plain"} {
 		if got := mode(t, b.volume(primary, id)); got != 0o600 {
@@ -138,7 +159,7 @@ func TestForcedFailoverFencesAndSavesWhatItCan(t *testing.T) {
 	d := b.open("node1", primary)
 	create(t, d, epoch(1), replicated("v1"))
 	write(t, b.volume(primary, "v1"), 2*block, pattern(4))
-	res, err := failover(t.Context(), d, epoch(2), primary, secondary, replicated("v1"))
+	res, err := failover(t.Context(), d, epoch(2), secondary, replicated("v1"))
 	noneFailed(t, res, err)
 	same(t, b.volume(primary, "v1"), b.volume(secondary, "v1"))
 	if got := mode(t, b.volume(primary, "v1")); got != 0o400 {
@@ -155,73 +176,6 @@ func TestForcedFailoverFencesAndSavesWhatItCan(t *testing.T) {
 	if lines := b.journal(secondary, file.CallCreateVolume); len(lines) != 1 || lines[0].Outcome != file.OutcomeFenced {
 		t.Errorf("refused call at the new site: %+v", lines)
 	}
-}
-
-func TestRepeatedFailoverLosesNoWriteAtThePromotedSite(t *testing.T) {
-	t.Parallel()
-	for _, role := range []string{"active", "opening"} {
-		t.Run(role, func(t *testing.T) {
-			t.Parallel()
-			b := newBackend(t, secondary)
-			d1, d2 := b.open("node1", primary), b.open("node2", primary)
-			v1, v2 := replicated("v1"), replicated("v2")
-			create(t, d1, epoch(1), v1)
-			create(t, d1, epoch(1), v2)
-			b.synced(d1, secondary)
-			// The first attempt dies between the two volumes.
-			res, err := failover(t.Context(), d1, epoch(2), primary, secondary, v1)
-			noneFailed(t, res, err)
-			data, err := os.ReadFile(b.path(secondary, "token"))
-			must(t, err)
-			text := strings.Replace(string(data), `"role":"active"`, `"role":"`+role+`"`, 1)
-			must(t, os.WriteFile(b.path(secondary, "token"), []byte(text), 0o600))
-			write(t, b.volume(secondary, "v1"), block, pattern(5))
-
-			again := driverhost.Token{Epoch: 2, Claim: 101}
-			for range 2 {
-				res, err = failover(t.Context(), d2, again, primary, secondary, v1, v2)
-				noneFailed(t, res, err)
-			}
-			if got := readBlock(t, b.volume(secondary, "v1"), 1); !bytes.Equal(got, pattern(5)) {
-				t.Error("the write at the promoted site is lost")
-			}
-			var promoted []int
-			for _, e := range b.journal(secondary, file.CallPromote) {
-				if e.Phase == file.PhaseEnd {
-					promoted = append(promoted, e.Promoted)
-				}
-			}
-			if len(promoted) != 3 || promoted[0] != 1 || promoted[1] != 1 || promoted[2] != 0 {
-				t.Errorf("volumes moved per call: %v, want 1, 1, 0", promoted)
-			}
-			_, err = failover(t.Context(), d1, epoch(2), primary, secondary, v1, v2)
-			wantErr(t, err, driverhost.ErrFenced) // the first executor wakes
-		})
-	}
-}
-
-func TestFailoverOfALostExecutorIsTakenOver(t *testing.T) {
-	t.Parallel()
-	b := newBackend(t, secondary)
-	quick := b.open("node2", primary)
-	b.cfg.PromoteDelay = time.Hour
-	slow := b.open("node1", primary)
-	v := replicated("v1")
-	create(t, slow, epoch(1), v)
-	b.synced(slow, secondary)
-	ctx, kill := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() {
-		_, err := failover(ctx, slow, epoch(2), primary, secondary, v)
-		ended <- err
-	}()
-	eventually(t, "the promotion has begun", func() bool { return len(b.journal(secondary, file.CallPromote)) == 1 })
-	b.away(primary)
-	kill()
-	wantErr(t, <-ended, context.Canceled)
-	missing(t, b.volume(secondary, "v1"))
-	res, err := failover(t.Context(), quick, driverhost.Token{Epoch: 2, Claim: 101}, primary, secondary, v)
-	noneFailed(t, res, err)
 }
 
 func TestFailoverRefusals(t *testing.T) {
@@ -254,6 +208,15 @@ func TestFailoverRefusals(t *testing.T) {
 	}
 }
 
+func TestPlannedRefusesVolumesThatAreNotReplicated(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), driverhost.Volume{ID: "plain", SizeGiB: 1})
+	_, err := planned(t.Context(), d, epoch(2), primary, secondary, replicated("plain"))
+	wantErr(t, err, driverhost.ErrUnableToFailOver)
+}
+
 func TestVolumeWithoutReplicaFailsAlone(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t, secondary)
@@ -263,7 +226,7 @@ func TestVolumeWithoutReplicaFailsAlone(t *testing.T) {
 	b.away(primary)
 	large := replicated("v1")
 	large.SizeGiB = 2 // extended after the last round
-	res, err := failover(t.Context(), d, epoch(2), primary, secondary, large, replicated("v2"))
+	res, err := failover(t.Context(), d, epoch(2), secondary, large, replicated("v2"))
 	must(t, err)
 	if len(res.Volumes) != 2 || res.Volumes[0].Failed || !res.Volumes[1].Failed || res.Volumes[1].Error == "" {
 		t.Fatalf("results are %+v", res.Volumes)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // A sidecar is what a site remembers of a volume or snapshot besides its bytes.
@@ -77,7 +78,7 @@ func (s *site) noteDeleted(name string) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		if err := writeSynced(s.file("deleted", peer, name), nil); err != nil {
+		if err := os.WriteFile(s.file("deleted", peer, name), nil, 0o600); err != nil {
 			return err
 		}
 		if err := syncDir(dir); err != nil {
@@ -87,18 +88,12 @@ func (s *site) noteDeleted(name string) error {
 	return nil
 }
 
-// drop deletes all files of a name, the sidecar last: while it is there, the
-// call that was interrupted is not over.
+// drop deletes all files of a name.
 func (s *site) drop(name string) error {
-	err := remove(s.place(name), s.place(name)+tmpSuffix, s.delta(name), s.replica(name), s.blockMap(name))
+	path := s.place(name)
+	err := remove(path, path+tmpSuffix, s.delta(name), s.replica(name), s.blockMap(name), s.file("meta", name))
 	if err != nil {
 		return err
 	}
-	if err := syncDir(s.file("volumes"), s.file("snapshots"), s.file("replicas"), s.file("staging")); err != nil {
-		return err
-	}
-	if err := remove(s.file("meta", name)); err != nil {
-		return err
-	}
-	return syncDir(s.file("meta"))
+	return syncDir(filepath.Dir(path), s.file("replicas"), s.file("meta"))
 }

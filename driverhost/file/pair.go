@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
@@ -19,6 +21,7 @@ type pair struct {
 	src, dst  *site
 	token     driverhost.Token // that the source acts under
 	blockSize int64
+	log       hclog.Logger
 
 	srcID   string              // of the source's directory
 	present map[string]struct{} // replicas at the target, complete ones
@@ -97,9 +100,6 @@ func (p *pair) follow(ctx context.Context, st siteState) error {
 		}
 		st.Role = roleSecondary
 	}
-	if st.Token.Less(p.token) {
-		st.Reserved = false // by a promotion that nobody will finish
-	}
 	if st.Follows.Less(p.token) {
 		st.Follows = p.token
 	}
@@ -108,7 +108,7 @@ func (p *pair) follow(ctx context.Context, st siteState) error {
 			return err
 		}
 	}
-	return p.dst.clearStaging(ctx)
+	return p.clearStaging(ctx)
 }
 
 // onTarget has an effect at the target, under its lock, unless the target has
@@ -139,10 +139,7 @@ func (p *pair) sourceHolds() error {
 // copyAll brings all replicas up to date. An error with one does not keep the
 // others from it.
 func (p *pair) copyAll(ctx context.Context) error {
-	names, err := p.src.replicated(p.known)
-	if err != nil {
-		return err
-	}
+	names, damaged := p.src.replicated(p.known)
 	present, err := listNames(p.dst.file("replicas"), isName)
 	if err != nil {
 		return err
@@ -152,13 +149,13 @@ func (p *pair) copyAll(ctx context.Context) error {
 		p.present[name] = struct{}{}
 	}
 	const most = 3 // errors that are worth reporting
-	var errs []error
+	errs := []error{damaged}
 	for _, name := range names {
 		err := p.sync(ctx, name)
 		if errors.Is(err, driverhost.ErrFenced) || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
-		if err != nil && len(errs) < most {
+		if err != nil && len(errs) <= most {
 			errs = append(errs, fmt.Errorf("replicate %s: %w", name, err))
 		}
 	}
@@ -187,13 +184,13 @@ func (p *pair) finish(ctx context.Context, started time.Time, failed error) erro
 }
 
 // replicated lists the volumes and snapshots of a site that are to be
-// replicated. Sidecars do not change: known spares reading them again.
-func (s *site) replicated(known map[string]bool) ([]string, error) {
+// replicated, and says which sidecar it could not read, if any. Sidecars do not
+// change: known spares reading them again.
+func (s *site) replicated(known map[string]bool) (list []string, damaged error) {
 	names, err := listNames(s.file("meta"), isName)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
 	for _, name := range names {
 		wanted, ok := known[name]
 		if !ok {
@@ -202,36 +199,45 @@ func (s *site) replicated(known map[string]bool) ([]string, error) {
 				continue // deleted meanwhile
 			}
 			if err != nil {
-				return nil, fmt.Errorf("site %s: %s: %w", s.id, name, err)
+				damaged = fmt.Errorf("site %s: %s: %w", s.id, name, err)
+				continue
 			}
 			wanted = m.Replicated
 			known[name] = wanted
 		}
 		if wanted {
-			out = append(out, name)
+			list = append(list, name)
 		}
 	}
-	return out, nil
+	return list, damaged
 }
 
-// adopt turns the volumes of a demoted site into replicas. Their maps are of an
-// earlier time, and go first.
+// adopt turns the volumes of a demoted site into replicas. Their maps and deltas
+// are of an earlier time, and go first; those of other replicas stay.
 func (s *site) adopt() error {
 	names, err := s.replicated(make(map[string]bool))
 	if err != nil {
 		return err
 	}
+	var placed []string
 	for _, name := range names {
+		here, err := exists(s.place(name))
+		if err != nil {
+			return err
+		}
+		if !here {
+			continue
+		}
 		if err := remove(s.blockMap(name), s.delta(name)); err != nil {
 			return err
 		}
+		placed = append(placed, name)
 	}
 	if err := syncDir(s.file("maps"), s.file("staging")); err != nil {
 		return err
 	}
-	for _, name := range names {
-		err := os.Rename(s.place(name), s.replica(name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range placed {
+		if err := os.Rename(s.place(name), s.replica(name)); err != nil {
 			return err
 		}
 	}
@@ -239,17 +245,20 @@ func (s *site) adopt() error {
 }
 
 // clearStaging drops copies that were not committed and applies deltas that
-// were.
-func (s *site) clearStaging(ctx context.Context) error {
-	names, err := listNames(s.file("staging"), func(string) bool { return true })
+// were. A damaged delta may have been applied in part: its replica is of no use
+// and is copied anew.
+func (p *pair) clearStaging(ctx context.Context) error {
+	names, err := listNames(p.dst.file("staging"), func(string) bool { return true })
 	if err != nil {
 		return err
 	}
 	for _, file := range names {
-		if name, ok := strings.CutSuffix(file, ".delta"); ok && isName(name) {
-			err = s.redo(ctx, name)
-		} else {
-			err = remove(s.file("staging", file))
+		name, ok := strings.CutSuffix(file, ".delta")
+		if !ok || !isName(name) {
+			err = remove(p.dst.file("staging", file))
+		} else if err = p.dst.redo(ctx, name); errors.Is(err, errDelta) {
+			p.log.Error("replica is copied anew", "site", p.dst.id, "replica", name, "error", err)
+			err = remove(p.dst.blockMap(name), p.dst.replica(name), p.dst.delta(name))
 		}
 		if err != nil {
 			return err

@@ -36,12 +36,9 @@ func (p *promotion) moveAll(ctx context.Context, st siteState, e *JournalEntry, 
 		}
 	}
 	for _, v := range p.req.Volumes {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		moved, err := s.promoteVolume(ctx, v)
 		if ctx.Err() != nil {
-			return err
+			return ctx.Err()
 		}
 		if moved {
 			e.Promoted++
@@ -55,7 +52,7 @@ func (p *promotion) moveAll(ctx context.Context, st siteState, e *JournalEntry, 
 		}
 		res.Volumes = append(res.Volumes, r)
 	}
-	if err := s.promoteSnapshots(ctx, p.req.Volumes); err != nil {
+	if err := p.moveSnapshots(ctx); err != nil {
 		return err
 	}
 	return s.finishOpening(st)
@@ -95,26 +92,32 @@ func (s *site) promoteName(ctx context.Context, name string) (moved bool, err er
 	return err == nil, err
 }
 
-// promoteSnapshots moves the replicas of the volumes' snapshots. A snapshot that
-// did not get here is no reason to fail its volume.
-func (s *site) promoteSnapshots(ctx context.Context, volumes []driverhost.Volume) error {
-	names, err := listNames(s.file("replicas"), func(name string) bool {
+// moveSnapshots promotes the replicas of the volumes' snapshots. One that did not
+// get here whole is no reason to fail the promotion.
+func (p *promotion) moveSnapshots(ctx context.Context) error {
+	names, err := listNames(p.target.file("replicas"), func(name string) bool {
 		return isName(name) && strings.HasPrefix(name, snapshotPrefix)
 	})
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	wanted := make(map[string]bool, len(volumes))
-	for _, v := range volumes {
+	wanted := make(map[string]bool, len(p.req.Volumes))
+	for _, v := range p.req.Volumes {
 		wanted[v.ID] = true
 	}
 	for _, name := range names {
-		m, err := s.readSidecar(name)
-		if err != nil || !wanted[m.Volume] {
-			continue // of a volume that is not promoted
+		m, err := p.target.readSidecar(name)
+		if err == nil && !wanted[m.Volume] {
+			continue
 		}
-		if _, err := s.promoteName(ctx, name); err != nil {
-			return err
+		if err == nil {
+			_, err = p.target.promoteName(ctx, name)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			p.d.log.Warn("snapshot not promoted", "failover", p.req.ID, "snapshot", name, "error", err)
 		}
 	}
 	return nil

@@ -152,7 +152,7 @@ func (s *site) fresh(src *site, from siteState, interval time.Duration) bool {
 }
 
 func (d *Driver) pair(src, dst *site, token driverhost.Token, m *memory) *pair {
-	return &pair{src: src, dst: dst, token: token, blockSize: d.cfg.BlockSize, memory: m}
+	return &pair{src: src, dst: dst, token: token, blockSize: d.cfg.BlockSize, log: d.log, memory: m}
 }
 
 // recall forgets what is not about this pair in its present state.

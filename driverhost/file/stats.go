@@ -11,22 +11,20 @@ import (
 )
 
 // Stats measures the file system of the site in use, and how well every other
-// site follows it.
+// site follows it. With an error, which is about the site in use, come the
+// targets nevertheless: that is when they matter.
 func (d *Driver) Stats(_ context.Context) (driverhost.Stats, error) {
 	s := d.current()
+	out := driverhost.Stats{At: time.Now()}
+	for _, id := range s.peers {
+		out.Targets = append(out.Targets, d.targetStats(s, d.sites[id], out.At))
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(s.dir, &fs); err != nil {
-		return driverhost.Stats{}, fmt.Errorf("stats of site %s: %w", s.id, err)
+		return out, fmt.Errorf("stats of site %s: %w", s.id, err)
 	}
-	now := time.Now()
-	out := driverhost.Stats{
-		At:               now,
-		TotalCapacityGiB: float64(fs.Blocks) * float64(fs.Bsize) / gib,
-		FreeCapacityGiB:  float64(fs.Bavail) * float64(fs.Bsize) / gib,
-	}
-	for _, id := range s.peers {
-		out.Targets = append(out.Targets, d.targetStats(s, d.sites[id], now))
-	}
+	out.TotalCapacityGiB = float64(fs.Blocks) * float64(fs.Bsize) / gib
+	out.FreeCapacityGiB = float64(fs.Bavail) * float64(fs.Bsize) / gib
 	return out, nil
 }
 

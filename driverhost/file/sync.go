@@ -32,7 +32,7 @@ func (p *pair) sync(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	c := comparison{pair: p, name: name, src: f}
+	c := comparison{pair: p, name: name, source: f}
 	if present {
 		err = c.update(ctx, now)
 	} else {
@@ -52,9 +52,9 @@ func (p *pair) sync(ctx context.Context, name string) error {
 type comparison struct {
 	*pair
 
-	name string
-	src  *os.File
-	next blockMap // of the replica when the work is done
+	name   string
+	source *os.File
+	next   blockMap // of the replica when the work is done
 }
 
 // begin takes the stamp of the source before it is read: what is written to it
@@ -62,10 +62,10 @@ type comparison struct {
 func (c *comparison) begin() error {
 	// A page that is mapped and dirty can change without touching the time
 	// of the file. Writing it back makes the next change to it count.
-	if err := c.src.Sync(); err != nil {
+	if err := c.source.Sync(); err != nil {
 		return err
 	}
-	fi, err := c.src.Stat()
+	fi, err := c.source.Stat()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *comparison) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = eachBlock(ctx, c.src, c.next.Size, c.blockSize, func(index int64, data []byte) error {
+	err = eachBlock(ctx, c.source, c.next.Size, c.blockSize, func(index int64, data []byte) error {
 		c.next.Sums[index] = sumOf(data)
 		c.copied += int64(len(data))
 		_, err := dst.WriteAt(data, index*c.blockSize)
@@ -99,7 +99,10 @@ func (c *comparison) create(ctx context.Context) error {
 	if err := closeSynced(dst, err); err != nil {
 		return err
 	}
-	m, err := c.pair.src.readSidecar(c.name)
+	m, err := c.src.readSidecar(c.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return remove(tmp) // deleted meanwhile
+	}
 	if err != nil {
 		return err
 	}
@@ -191,7 +194,7 @@ func (c *comparison) writeDelta(ctx context.Context, path string, base blockMap)
 	if err != nil {
 		return 0, err
 	}
-	err = eachBlock(ctx, c.src, c.next.Size, c.blockSize, func(index int64, data []byte) error {
+	err = eachBlock(ctx, c.source, c.next.Size, c.blockSize, func(index int64, data []byte) error {
 		s := sumOf(data)
 		c.next.Sums[index] = s
 		if base.Sums[index] == s {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,11 +49,15 @@ func snapshotRequest() driverhost.SnapshotRequest {
 }
 
 func snapshotting() step {
-	return func(t *testing.T, _ *backend, d *file.Driver) error { return d.CreateSnapshot(t.Context(), snapshotRequest()) }
+	return func(t *testing.T, _ *backend, d *file.Driver) error {
+		return d.CreateSnapshot(t.Context(), snapshotRequest())
+	}
 }
 
 func unsnapshotting() step {
-	return func(t *testing.T, _ *backend, d *file.Driver) error { return d.DeleteSnapshot(t.Context(), snapshotRequest()) }
+	return func(t *testing.T, _ *backend, d *file.Driver) error {
+		return d.DeleteSnapshot(t.Context(), snapshotRequest())
+	}
 }
 
 func writing(seed byte) step {
@@ -113,6 +118,11 @@ func TestCallsSucceedWhenWhatTheyAskForHolds(t *testing.T) {
 			} else {
 				checkVolume(t, b.path(primary, "snapshots", "snapshot-s1"), gib, tt.snap)
 			}
+			left, err := filepath.Glob(b.path(primary, "*", "*.tmp"))
+			must(t, err)
+			if len(left) != 0 {
+				t.Errorf("left behind: %q", left)
+			}
 			for _, e := range b.journal(primary, "") {
 				if e.Outcome != file.OutcomeOK || e.Node != "node1" || e.Host != "node1@files" || e.Epoch != 1 || e.MonoNS == 0 {
 					t.Errorf("journal has %+v", e)
@@ -152,13 +162,13 @@ func TestCallsThatCannotSucceed(t *testing.T) {
 		call  step
 		want  string
 	}{
-		"create with another size":     {steps: []step{creating(1)}, call: creating(2), want: "exists with"},
-		"extend what is not there":     {call: extending(2), want: "no such file"},
+		"create with another size":      {steps: []step{creating(1)}, call: creating(2), want: "exists with"},
+		"extend what is not there":      {call: extending(2), want: "no such file"},
 		"snapshot of what is not there": {call: snapshotting(), want: "no such file"},
-		"no size":                      {call: creating(0), want: "size: 0 GiB: 1 to"},
-		"negative size":                {call: creating(-1), want: "size: -1 GiB: 1 to"},
-		"size beyond all":              {call: creating(1 << 60), want: "1 to 1073741824 are allowed"},
-		"extend beyond all":            {steps: []step{creating(1)}, call: extending(1 << 60), want: "1 to 1073741824 are allowed"},
+		"no size":                       {call: creating(0), want: "size: 0 GiB: 1 to"},
+		"negative size":                 {call: creating(-1), want: "size: -1 GiB: 1 to"},
+		"size beyond all":               {call: creating(1 << 60), want: "1 to 1073741824 are allowed"},
+		"extend beyond all":             {steps: []step{creating(1)}, call: extending(1 << 60), want: "1 to 1073741824 are allowed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +192,7 @@ func TestHostileIDsTouchNothing(t *testing.T) {
 	for _, id := range []string{"", ".", "..", "../x", "a/b", "a.tmp", "a\x00", "a\n", "ü", "*", strings.Repeat("a", 65), "/etc/passwd"} {
 		v := driverhost.Volume{ID: id, SizeGiB: 1}
 		_, err := d.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
-		_, ferr := failover(t.Context(), d, epoch(2), primary, secondary, v)
+		_, ferr := failover(t.Context(), d, epoch(2), secondary, v)
 		for call, err := range map[string]error{
 			"create":   err,
 			"delete":   d.DeleteVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v}),
@@ -204,18 +214,22 @@ func TestHostileIDsTouchNothing(t *testing.T) {
 
 func TestTokensOnlyGrow(t *testing.T) {
 	t.Parallel()
-	b := newBackend(t)
+	b := newBackend(t, secondary)
 	d := b.open("node1", primary)
 	must(t, d.FreezeBackend(t.Context(), epoch(2)))
 	must(t, d.ThawBackend(t.Context(), epoch(2)))
 	wantErr(t, d.FreezeBackend(t.Context(), epoch(1)), driverhost.ErrFenced)
 	wantErr(t, d.ThawBackend(t.Context(), driverhost.Token{Epoch: 2, Claim: 99}), driverhost.ErrFenced)
 	wantErr(t, b.open("node2", primary).FreezeBackend(t.Context(), epoch(1)), driverhost.ErrFenced)
+	err := d.Demote(t.Context(), driverhost.DemoteRequest{Token: epoch(1), ID: "f", From: primary, Target: secondary})
+	wantErr(t, err, driverhost.ErrFenced)
+	_, err = failover(t.Context(), d, epoch(1), secondary) // the target has not seen epoch 2, the old site has
+	wantErr(t, err, driverhost.ErrFenced)
 	var got []string
 	for _, e := range b.journal(primary, "") {
 		got = append(got, e.Call+" "+e.Outcome)
 	}
-	want := "freeze ok, thaw ok, freeze fenced, thaw fenced, freeze fenced"
+	want := "freeze ok, thaw ok, freeze fenced, thaw fenced, freeze fenced, demote fenced, fence fenced"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("journal is %s, want %s", s, want)
 	}
@@ -286,8 +300,10 @@ func TestStatsOfASiteThatIsGone(t *testing.T) {
 		t.Errorf("target that follows: %+v", s)
 	}
 	b.away(primary)
-	if _, err = d.Stats(t.Context()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("stats without the site in use: %v", err)
+	stats, err = d.Stats(t.Context())
+	wantErr(t, err, fs.ErrNotExist)
+	if len(stats.Targets) != 2 || stats.Targets[1].LastSync.IsZero() {
+		t.Errorf("targets of a site that is gone: %+v", stats.Targets)
 	}
 }
 

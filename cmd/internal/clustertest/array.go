@@ -247,8 +247,7 @@ func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (
 	err := pause(ctx, slow)
 	switch {
 	case b == Hang:
-		<-ctx.Done()
-		return driverhost.FailoverResult{}, context.Cause(ctx)
+		return driverhost.FailoverResult{}, pause(ctx, time.Hour)
 	case b == LateButYes && err != nil:
 		d.array.promote(req.Target)
 		return driverhost.FailoverResult{}, nil
@@ -294,14 +293,15 @@ func (d *driver) volume(ctx context.Context, token driverhost.Token) error {
 	stuck, wait := d.array.stuck[d.host], d.array.opTime
 	d.array.mu.Unlock()
 	if stuck {
-		<-ctx.Done()
-		return context.Cause(ctx)
+		wait = time.Hour
 	}
 	return pause(ctx, wait)
 }
 
-func (d *driver) FreezeBackend(_ context.Context, _ driverhost.Token) error { return d.freeze("freeze") }
-func (d *driver) ThawBackend(_ context.Context, _ driverhost.Token) error   { return d.freeze("thaw") }
+func (d *driver) FreezeBackend(_ context.Context, _ driverhost.Token) error {
+	return d.freeze("freeze")
+}
+func (d *driver) ThawBackend(_ context.Context, _ driverhost.Token) error { return d.freeze("thaw") }
 
 func (d *driver) freeze(what string) error {
 	d.array.mu.Lock()
@@ -334,11 +334,16 @@ func (d *driver) Stats(context.Context) (driverhost.Stats, error) { return drive
 
 func (d *driver) Close() error { return nil }
 
+// cancelTime is how long the array takes to let go of a call that was cancelled:
+// less than the kill time of the leases under test.
+const cancelTime = 200 * time.Millisecond
+
 func pause(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
+		time.Sleep(cancelTime)
 		return context.Cause(ctx)
 	}
 }

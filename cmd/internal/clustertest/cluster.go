@@ -35,7 +35,7 @@ func lease() raftnode.LeaseTiming {
 func timing() raftnode.Timing {
 	t := raftnode.DefaultTiming()
 	t.Heartbeat, t.Election, t.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
-	t.Commit, t.TrailingLogs = 5*time.Millisecond, 1
+	t.Commit, t.TrailingLogs = 50*time.Millisecond, 1
 	return t
 }
 
@@ -52,11 +52,40 @@ type Cluster struct {
 	Members []*Member
 	Array   *Array
 
-	tb     testing.TB
-	logger hclog.Logger
+	tb       testing.TB
+	logger   hclog.Logger
+	inFlight sync.WaitGroup // questions that are on their way
 
-	mu  sync.Mutex
-	cut map[string]bool // nodes that are separated from all others
+	mu    sync.Mutex
+	cut   map[string]bool // nodes that are separated from all others
+	delay func() time.Duration
+}
+
+// SetDelay makes every question between nodes, and every answer, take as long as
+// delay says each time. It is called from many goroutines, one at a time.
+func (c *Cluster) SetDelay(delay func() time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delay = delay
+}
+
+// travel lets a message take its time.
+func (c *Cluster) travel(ctx context.Context) error {
+	c.mu.Lock()
+	var wait time.Duration
+	if c.delay != nil {
+		wait = c.delay()
+	}
+	c.mu.Unlock()
+	if wait == 0 {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Member is one node with its service, and the disk that outlives a restart.
@@ -92,6 +121,7 @@ func New(tb testing.TB, size int, logger hclog.Logger) *Cluster {
 		for _, m := range c.Members {
 			m.stop()
 		}
+		c.inFlight.Wait()
 	})
 	c.Eventually("all members serve", c.AllServe)
 	return c
@@ -102,7 +132,7 @@ func (c *Cluster) start(m *Member) {
 	_, m.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.ID), 100*time.Millisecond)
 	node, err := raftnode.New(raftnode.Config{
 		ID: m.ID, Deployment: "test", Release: "test", Timing: timing(), Lease: lease(), Limits: limits(),
-		Expect: len(c.Members), Interval: 50 * time.Millisecond, Meta: c.meta(m.ID),
+		Expect: len(c.Members), Interval: 100 * time.Millisecond, Meta: c.meta(m.ID),
 		Storage:   raftnode.Storage{Logs: m.store, Stable: m.store, Snapshots: m.snaps},
 		Transport: m.trans, Discovery: directory{c}, Asker: asker{c, m.ID}, Logger: c.logger,
 	})
@@ -228,15 +258,41 @@ type asker struct {
 
 var errNoRoute = errors.New("no route to host")
 
+// answerTimeout is how long a node works on a question whose sender may be gone.
+const answerTimeout = 2 * time.Second
+
 func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error) {
 	id := baseURL[len("http://") : len(baseURL)-len(":80")]
 	m, ok := a.c.member(id)
 	if !ok || a.c.isCut(id) || a.c.isCut(a.from) {
 		return nil, errNoRoute
 	}
-	answer, err := m.Node.Answer(ctx, method, body)
-	if a.c.isCut(id) || a.c.isCut(a.from) {
-		return nil, errNoRoute // the answer is lost
+	// The question goes on its way, and may be answered, after its sender has
+	// given up or was cut off.
+	type reply struct {
+		answer []byte
+		err    error
 	}
-	return answer, err
+	replies := make(chan reply, 1)
+	a.c.inFlight.Go(func() {
+		if a.c.travel(context.Background()) != nil {
+			return
+		}
+		late, cancel := context.WithTimeout(context.Background(), answerTimeout)
+		defer cancel()
+		answer, err := m.Node.Answer(late, method, body)
+		replies <- reply{answer, err}
+	})
+	select {
+	case r := <-replies:
+		if err := a.c.travel(ctx); err != nil {
+			return nil, err
+		}
+		if a.c.isCut(id) || a.c.isCut(a.from) {
+			return nil, errNoRoute // the answer is lost
+		}
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

@@ -111,26 +111,42 @@ func (c *Cluster) AllServe() bool {
 	})
 }
 
-// Quiet reports whether no failover is unfinished, and all live members agree on
+// Quiet reports whether no failover is unfinished, and all members run, agree on
 // all of the state and work against its site.
 func (c *Cluster) Quiet() bool {
 	live := c.Live()
-	if len(live) < len(c.Members) {
+	if len(live) < len(c.Members) || !c.Cluster(live[0]).Held && !c.AllServe() {
 		return false
 	}
-	var digest [32]byte
+	var first uint64
 	for i, m := range live {
-		snapshot := m.Node.Clone()
-		if _, unfinished := snapshot.Unfinished(ClusterName); unfinished {
+		var index uint64
+		var unfinished bool
+		m.Node.View(func(s *fsm.State) {
+			index = s.Index()
+			_, unfinished = s.Unfinished(ClusterName)
+		})
+		if i == 0 {
+			first = index
+		}
+		if unfinished || index != first {
 			return false
 		}
-		d, err := snapshot.Digest()
+	}
+	return c.agree(live)
+}
+
+// agree reports whether the states of members are equal in every record.
+func (c *Cluster) agree(members []*Member) bool {
+	var digest [32]byte
+	for i, m := range members {
+		d, err := m.Node.Clone().Digest()
 		if err != nil || i > 0 && d != digest {
 			return false
 		}
 		digest = d
 	}
-	return c.Cluster(live[0]).Held || c.AllServe()
+	return true
 }
 
 func (c *Cluster) describe() string {

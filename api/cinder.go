@@ -1,0 +1,294 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// microversion is the minor number of a version of Cinder's API; the major one is 3.
+type microversion int
+
+// The microversions of Cinder's API that this package serves, and those in which
+// something changes.
+const (
+	maxMicroversion microversion = 70
+
+	withClusters          microversion = 7
+	withGroups            microversion = 13
+	withReplication       microversion = 26
+	withExtendInUse       microversion = 42
+	withCount             microversion = 45
+	withProviderID        microversion = 48
+	withBackendState      microversion = 49
+	withStrictBodies      microversion = 53
+	withClusterName       microversion = 61
+	withVolumeTypeID      microversion = 63
+	withConsumesQuota     microversion = 65
+	withoutForcedSnapshot microversion = 66
+	withSnapshotUser      microversion = 41
+	withSnapshotGroup     microversion = 14
+)
+
+const headerVersion = "OpenStack-API-Version"
+
+// cinderRoutes is the route table of Cinder's API.
+func (s *Server) cinderRoutes() []route {
+	const get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+	return []route{
+		{method: get, path: "/v3", handle: s.redirectToVersions},
+		{method: get, path: "/v3/", handle: s.v3Versions},
+		{method: get, path: "/v3/extensions", handle: s.listExtensions},
+		{method: get, path: "/v3/extensions/:alias", handle: s.showExtension},
+		{method: get, path: "/v3/limits", handle: s.showLimits},
+		{method: get, path: "/v3/os-services", handle: s.listServices},
+		{method: put, path: "/v3/os-services/:action", handle: s.actOnServices},
+		{method: get, path: "/v3/clusters", since: withClusters, handle: s.listClusters},
+		{method: get, path: "/v3/clusters/:name", since: withClusters, handle: s.showCluster},
+		{method: put, path: "/v3/clusters/:action", since: withClusters, handle: s.actOnCluster},
+		{method: get, path: "/v3/volumes", handle: s.listVolumes},
+		{method: post, path: "/v3/volumes", handle: s.createVolume},
+		{method: get, path: "/v3/volumes/:id", handle: s.showVolume},
+		{method: del, path: "/v3/volumes/:id", handle: s.deleteVolume},
+		{method: post, path: "/v3/volumes/:id/action", handle: s.actOnVolume},
+		{method: get, path: "/v3/snapshots", handle: s.listSnapshots},
+		{method: post, path: "/v3/snapshots", handle: s.createSnapshot},
+		{method: get, path: "/v3/snapshots/:id", handle: s.showSnapshot},
+		{method: del, path: "/v3/snapshots/:id", handle: s.deleteSnapshot},
+		{method: get, path: "/v3/types", handle: s.listTypes},
+		{method: post, path: "/v3/types", handle: s.createType},
+		{method: get, path: "/v3/types/:id", handle: s.showType},
+		{method: del, path: "/v3/types/:id", handle: s.deleteType},
+		{method: get, path: "/v3/types/:id/extra_specs", handle: s.showExtraSpecs},
+	}
+}
+
+// cinder answers one exchange of Cinder's API: it looks at the token, the
+// microversion and the project before it calls the handler.
+func (s *Server) cinder(x *exchange, rt route) error {
+	x.Header().Set("X-Compute-Request-Id", "req-"+x.id)
+	if !x.identified() {
+		return nil
+	}
+	if err := x.negotiate(); err != nil {
+		return err
+	}
+	if x.segment != "" && x.segment != x.project {
+		return newFault(http.StatusBadRequest, "Malformed request url")
+	}
+	if x.version < rt.since {
+		return newFault(http.StatusNotFound, msgNoResource)
+	}
+	return s.plain(x, rt)
+}
+
+// identified looks at the token. Like Cinder's noauth it takes any token for what
+// it says, and answers a request without one with the token to use.
+func (x *exchange) identified() bool {
+	x.Header().Set("X-Openstack-Request-Id", "req-"+x.id)
+	if token, ok := x.r.Header["X-Auth-Token"]; ok {
+		if !strings.Contains(token[0], ":") {
+			x.project = x.user
+		}
+		return true
+	}
+	user, project := x.r.Header.Get("X-Auth-User"), x.r.Header.Get("X-Auth-Project-Id")
+	if user == "" {
+		user = "admin"
+	}
+	if project == "" {
+		project = "admin"
+	}
+	x.Header().Set("X-Auth-Token", user+":"+project)
+	x.Header().Set("X-Server-Management-Url", x.base()+x.path)
+	x.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	x.WriteHeader(http.StatusNoContent)
+	return false
+}
+
+// base returns the URL of the server as the client knows it.
+func (x *exchange) base() string {
+	scheme := "http"
+	if x.r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + x.r.Host
+}
+
+// negotiate finds the microversion that the request asks for.
+func (x *exchange) negotiate() error {
+	headers, asked := x.r.Header[http.CanonicalHeaderKey(headerVersion)]
+	if !asked {
+		x.setVersion(0)
+		return nil
+	}
+	version := ""
+	for part := range strings.SplitSeq(headers[0], ",") {
+		if service, v, ok := strings.Cut(strings.TrimSpace(part), " "); ok && service == "volume" {
+			version = strings.TrimSpace(v)
+			break
+		}
+	}
+	switch version {
+	case "":
+		return newFault(http.StatusBadRequest, msgMalformed)
+	case "latest":
+		x.setVersion(maxMicroversion)
+		return nil
+	}
+	major, minor, ok := parseVersion(version)
+	if !ok {
+		return newFault(http.StatusBadRequest, "API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", version)
+	}
+	if major < 3 || major > 3 || minor > int(maxMicroversion) {
+		if major >= 3 {
+			x.Header().Set(headerVersion, "volume "+version)
+			x.Header().Set("Vary", headerVersion)
+		}
+		return newFault(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is 3.0 and maximum is 3.%d.", version, maxMicroversion)
+	}
+	x.setVersion(microversion(minor))
+	return nil
+}
+
+func (x *exchange) setVersion(v microversion) {
+	x.version = v
+	x.Header().Set(headerVersion, fmt.Sprintf("volume 3.%d", v))
+	x.Header().Set("Vary", headerVersion)
+}
+
+// parseVersion takes what Cinder takes: two numbers without leading zeros, the
+// first of them not zero.
+func parseVersion(text string) (major, minor int, ok bool) {
+	a, b, ok := strings.Cut(text, ".")
+	if !ok || a == "" || a[0] == '0' || len(b) > 1 && b[0] == '0' || strings.Trim(a+b, "0123456789") != "" {
+		return 0, 0, false
+	}
+	major, errMajor := strconv.Atoi(a)
+	minor, errMinor := strconv.Atoi(b)
+	return major, minor, errMajor == nil && errMinor == nil
+}
+
+// versions is the one version that Cinder's API has.
+func (x *exchange) versions() map[string]any {
+	return map[string]any{"versions": []any{map[string]any{
+		"id": "v3.0", "status": "CURRENT", "version": fmt.Sprintf("3.%d", maxMicroversion), "min_version": "3.0",
+		"updated": "2022-08-31T00:00:00Z",
+		"links": []any{
+			map[string]string{"rel": "describedby", "type": "text/html", "href": "https://docs.openstack.org/"},
+			map[string]string{"rel": "self", "href": x.base() + "/v3/"},
+		},
+		"media-types": []any{map[string]string{"base": typeJSON, "type": "application/vnd.openstack.volume+json;version=3"}},
+	}}}
+}
+
+// rootVersions answers GET /, to which clients send any version.
+func (s *Server) rootVersions(x *exchange) error {
+	x.Header().Set("X-Compute-Request-Id", "req-"+x.id)
+	x.Header().Set("X-Openstack-Request-Id", "req-"+x.id)
+	x.setVersion(0)
+	x.json(http.StatusMultipleChoices, typeJSON, x.versions())
+	return nil
+}
+
+func (s *Server) redirectToVersions(x *exchange) error {
+	x.Header().Del(headerVersion)
+	x.Header().Del("Vary")
+	x.Header().Set("Location", x.base()+"/v3/")
+	x.empty(http.StatusFound, "text/plain; charset=utf8")
+	return nil
+}
+
+func (s *Server) v3Versions(x *exchange) error {
+	x.json(http.StatusOK, typeJSON, x.versions())
+	return nil
+}
+
+// extension is one entry of the list of extensions.
+type extension struct {
+	Name        string   `json:"name"`
+	Alias       string   `json:"alias"`
+	Description string   `json:"description"`
+	Updated     string   `json:"updated"`
+	Links       []string `json:"links"`
+}
+
+// extensions are those of Cinder that this package serves.
+func extensions() []extension {
+	all := []extension{
+		{Name: "Services", Alias: "os-services", Description: "Services support.", Updated: "2012-10-28T00:00:00-00:00"},
+		{Name: "ExtendedServices", Alias: "os-extended-services", Description: "Extended services support.", Updated: "2014-01-10T00:00:00-00:00"},
+		{Name: "TypesManage", Alias: "os-types-manage", Description: "Types manage support.", Updated: "2011-08-24T00:00:00+00:00"},
+		{Name: "UsedLimits", Alias: "os-used-limits", Description: "Provide data on limited resources that are being used.", Updated: "2013-10-03T00:00:00+00:00"},
+		{Name: "VolumeActions", Alias: "os-volume-actions", Description: "Enable volume actions.", Updated: "2012-05-31T00:00:00+00:00"},
+		{Name: "VolumeHostAttribute", Alias: "os-vol-host-attr", Description: "Expose host as an attribute of a volume.", Updated: "2011-11-03T00:00:00+00:00"},
+		{Name: "VolumeTenantAttribute", Alias: "os-vol-tenant-attr", Description: "Expose the internal project_id as an attribute of a volume.", Updated: "2011-11-03T00:00:00+00:00"},
+		{Name: "ExtendedSnapshotAttributes", Alias: "os-extended-snapshot-attributes", Description: "Extended SnapshotAttributes support.", Updated: "2012-06-19T00:00:00+00:00"},
+	}
+	for i := range all {
+		all[i].Links = []string{}
+	}
+	return all
+}
+
+func (s *Server) listExtensions(x *exchange) error {
+	x.json(http.StatusOK, typeJSON, map[string]any{"extensions": extensions()})
+	return nil
+}
+
+func (s *Server) showExtension(x *exchange) error {
+	for _, e := range extensions() {
+		if e.Alias == x.params.ByName("alias") {
+			x.json(http.StatusOK, typeJSON, map[string]any{"extension": e})
+			return nil
+		}
+	}
+	return newFault(http.StatusNotFound, msgNoResource)
+}
+
+// showLimits answers with what the project uses. There are no quotas, which
+// Cinder writes as -1.
+func (s *Server) showLimits(x *exchange) error {
+	if err := s.look(x); err != nil {
+		return err
+	}
+	state := s.node.Clone()
+	var volumes, snapshots, gigabytes int64
+	for v := range state.Volumes(0) {
+		if v.ProjectID == x.project {
+			volumes++
+			gigabytes += v.Size
+		}
+	}
+	for sn := range state.Snapshots(0) {
+		if sn.ProjectID == x.project {
+			snapshots++
+			gigabytes += sn.Size
+		}
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"limits": map[string]any{"rate": []any{}, "absolute": map[string]int64{
+		"maxTotalVolumes": -1, "maxTotalSnapshots": -1, "maxTotalVolumeGigabytes": -1, "maxTotalBackups": -1, "maxTotalBackupGigabytes": -1,
+		"totalVolumesUsed": volumes, "totalGigabytesUsed": gigabytes, "totalSnapshotsUsed": snapshots,
+		"totalBackupsUsed": 0, "totalBackupGigabytesUsed": 0,
+	}}})
+	return nil
+}
+
+// stamp writes a time as Cinder does, nil for none.
+func stamp(t fsm.Time) any {
+	if t == 0 {
+		return nil
+	}
+	return t.Time().Format("2006-01-02T15:04:05.000000")
+}
+
+// orNull writes an empty string as null.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}

@@ -1,0 +1,141 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// bodyRoutes are the routes that take a body, each with a field of it.
+func bodyRoutes() [][3]string {
+	return [][3]string{
+		{"PUT", "/v3/os-services/enable", "host"},
+		{"PUT", "/v3/os-services/disable", "binary"},
+		{"PUT", "/v3/os-services/disable-log-reason", "disabled_reason"},
+		{"PUT", "/v3/os-services/freeze", "cluster"},
+		{"PUT", "/v3/os-services/thaw", "host"},
+		{"PUT", "/v3/os-services/failover", "backend_id"},
+		{"PUT", "/v3/os-services/failover_host", "host"},
+		{"PUT", "/v3/os-services/bogus", "host"},
+		{"PUT", "/v3/clusters/enable", "name"},
+		{"PUT", "/v3/clusters/disable", "disabled_reason"},
+		{"POST", "/v3/volumes", "volume"},
+		{"POST", "/v3/volumes/x/action", "os-extend"},
+		{"POST", "/v3/snapshots", "snapshot"},
+		{"POST", "/v3/types", "volume_type"},
+		{"POST", "/v1/failovers", "cluster"},
+	}
+}
+
+func TestHostileBodies(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := newClient(t, newServer(t, n))
+	before := n.count()
+	bodies := []string{
+		"", " ", "null", "true", "1", `"x"`, "[]", "{", "}", "{}{}", `{"a":}`, `{'a': 1}`, "{\"a\": \"\xff\"}", "\x00", "\xef\xbb\xbf{}",
+		strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000), strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000),
+		strings.Repeat(" ", 2<<20),
+	}
+	values := []string{
+		"null", "true", "[]", "[[[[]]]]", "{}", `{"a": {"b": [null]}}`, "-1", "0", "1e400", "-1e-400", "1.5", strings.Repeat("9", 1000), `""`, `" "`,
+		`"` + strings.Repeat("x", 100_000) + `"`, `"\u0000"`, `"\ud800"`, `"../../etc"`, `"a b"`,
+		`{"size": 99999999999999999999}`, `{"size": "9"}}`, `{"size": 1e3}`, `{"size": -1, "name": 5}`, `{"size": 1, "metadata": []}`,
+		`{"size": 1, "metadata": {"k": 1}}`, `{"size": 1, "metadata": {"": "v"}}`, `{"size": 1, "metadata": {"k": null}}`, `{"size": 1, "multiattach": "perhaps"}`,
+		`{"size": 1, "snapshot_id": "x"}`, `{"size": 1, "imageRef": "x"}`, `{"new_size": []}`, `{"new_size": 1e999}`, `{"volume_id": 7}`, `{"volume_id": "x"}`, `{"name": null}`, `{"name": ["x"]}`,
+		`{"name": "t", "extra_specs": {"a": {}}}`, `{"name": "t", "extra_specs": 7}`, `{"name": "t", "os-volume-type-access:is_public": "perhaps"}`,
+	}
+	for _, rt := range bodyRoutes() {
+		all := bodies
+		for _, v := range values {
+			all = append(all, fmt.Sprintf(`{%q: %s}`, rt[2], v))
+		}
+		for _, body := range all {
+			got := c.do(rt[0], rt[1], body)
+			if got.status < 400 || got.status >= 500 {
+				t.Errorf("%s %s %.80q: got %d %.200s", rt[0], rt[1], body, got.status, got.body)
+			}
+			if !json.Valid(got.body) || got.message(t) == "" || len(got.body) > 16<<10 {
+				t.Errorf("%s %s %.80q: got %d bytes, %.200s", rt[0], rt[1], body, len(got.body), got.body)
+			}
+		}
+	}
+	if n.count() != before {
+		t.Error("something changed")
+	}
+}
+
+func TestManyPairsAreRefused(t *testing.T) {
+	t.Parallel()
+	pairs := obj{}
+	for i := range 200 {
+		pairs[fmt.Sprint(i)] = "v"
+	}
+	c := newClient(t, newServer(t, newNode(t)))
+	got := c.do(http.MethodPost, "/v3/volumes", obj{"volume": obj{"size": 1, "metadata": pairs}})
+	wantStatus(t, got, http.StatusBadRequest)
+	if !strings.Contains(got.message(t), "200 entries, more than 128") {
+		t.Errorf("got %q", got.message(t))
+	}
+}
+
+func TestHostilePathsAndHeaders(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	s := newServer(t, n)
+	before := n.count()
+	for _, path := range []string{
+		"/v3//volumes", "/v3/../v1/status", "/v3/%00/volumes", "/v3/volumes/%2e%2e", "/v3/volumes/%ff", "/v3/---/volumes", "/v3/volumes?limit=%zz",
+		"/v3/clusters?;a=b", "/v3/clusters?" + strings.Repeat("a=b&", 1000), "/v1/failovers/%20", "/v1/clusters/..", "//", "/v3/volumes/detail/x",
+	} {
+		if got := newClient(t, s).do(http.MethodGet, path, nil); got.status >= 500 {
+			t.Errorf("%s: got %d %s", path, got.status, got.body)
+		}
+	}
+	for _, value := range []string{"volume", "volume 3.", "volume .3", "volume 3.99999999999999999999", "volume ٣.٧", "volume 3.26 x", ",,,", strings.Repeat("volume 3.1,", 1000)} {
+		if got := newClient(t, s).with("OpenStack-API-Version", value).do(http.MethodGet, "/v3/volumes", nil); got.status >= 500 {
+			t.Errorf("version %.40q: got %d %s", value, got.status, got.body)
+		}
+	}
+	for _, token := range []string{":", "::", "a:b:c", strings.Repeat("x", 10_000), "\x00:\x00"} {
+		if got := newClient(t, s).with("X-Auth-Token", token).do(http.MethodGet, "/v3/volumes", nil); got.status >= 500 {
+			t.Errorf("token %.40q: got %d %s", token, got.status, got.body)
+		}
+	}
+	if n.count() != before {
+		t.Error("something changed")
+	}
+}
+
+// FuzzBodies offers any body to any route: the answer is never a fault of the
+// server, and one that refuses changes nothing.
+func FuzzBodies(f *testing.F) {
+	routes := bodyRoutes()
+	for i, rt := range routes {
+		f.Add(uint8(i), fmt.Appendf(nil, `{%q: {"size": 1, "name": "x", "new_size": "3"}}`, rt[2]))
+	}
+	f.Add(uint8(5), []byte(`{"cluster": "mycluster@aa", "backend_id": "site-b"}`))
+	f.Add(uint8(14), []byte(`{"host": "vol1@aa", "backend_id": "default", "mode": "planned"}`))
+	f.Add(uint8(10), []byte(`{"volume": {"size": 1, "metadata": {"a": "\ud83d\ude00"}}}`))
+	f.Fuzz(func(t *testing.T, route uint8, body []byte) {
+		n := newNode(t)
+		rt := routes[int(route)%len(routes)]
+		before := n.state.Index()
+		got := newClient(t, newServer(t, n)).do(rt[0], rt[1], string(body))
+		if got.status >= 500 {
+			t.Fatalf("%s %s: got %d %s", rt[0], rt[1], got.status, got.body)
+		}
+		if got.status >= 400 && (!json.Valid(got.body) || got.message(t) == "") {
+			t.Fatalf("%s %s: got %d %q", rt[0], rt[1], got.status, got.body)
+		}
+		var unfinished bool
+		n.View(func(s *fsm.State) { _, unfinished = s.Unfinished(clusterAA) })
+		if got.status >= 400 && unfinished {
+			t.Fatalf("%s %s: refused with %d after %d, and a failover runs", rt[0], rt[1], got.status, before)
+		}
+	})
+}

@@ -1,0 +1,256 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// listServices answers GET os-services.
+func (s *Server) listServices(x *exchange) error {
+	if err := s.look(x); err != nil {
+		return err
+	}
+	up, _, err := s.presence(x)
+	if err != nil {
+		return err
+	}
+	rows := []any{}
+	s.node.View(func(state *fsm.State) {
+		for svc := range state.Services() {
+			if host := x.query.Get("host"); host != "" && !matchesHost(svc.Host, host) {
+				continue
+			}
+			if binary := x.query.Get("binary"); binary != "" && binary != fsm.Binary {
+				continue
+			}
+			if cl, ok := state.Cluster(svc.Group()); ok {
+				rows = append(rows, x.serviceRow(&cl, &svc, up[svc.Host]))
+			}
+		}
+	})
+	x.json(http.StatusOK, typeJSON, map[string]any{"services": rows})
+	return nil
+}
+
+// serviceRow writes a service as Cinder does. What concerns replication comes from
+// its cluster, but a member whose driver refuses the committed site says so.
+func (x *exchange) serviceRow(cl *fsm.Cluster, svc *fsm.Service, p Presence) map[string]any {
+	seen := max(svc.UpdatedAt, fsm.Time(0))
+	if !p.LastSeen.IsZero() {
+		seen = fsm.TimeOf(p.LastSeen)
+	}
+	row := map[string]any{
+		"binary": fsm.Binary, "host": svc.Host, "zone": "nova",
+		"status": statusWord(svc.Disabled), "state": stateWord(p.Up), "updated_at": stamp(seen),
+		"disabled_reason":    disabledReason(cl, svc.DisabledReason),
+		"replication_status": cl.ReplicationStatus, "active_backend_id": activeBackend(cl), "frozen": cl.Frozen,
+	}
+	if refuses(cl, svc) {
+		row["status"], row["disabled_reason"] = statusWord(true), svc.Reported.Error
+		row["replication_status"] = fsm.ReplicationError
+	}
+	if x.version >= withClusters {
+		row["cluster"] = orNull(svc.Cluster)
+	}
+	if x.version >= withBackendState {
+		row["backend_state"] = nil
+	}
+	return row
+}
+
+// actOnServices answers PUT os-services/{action}.
+func (s *Server) actOnServices(x *exchange) error {
+	target := []field{hostField(), nullableField("cluster")}
+	one := []field{nameField("binary"), hostField(), nullableField("cluster"), nameField("service")}
+	var fields []field
+	var act func(*exchange, object) error
+	switch x.params.ByName("action") {
+	case "enable":
+		fields, act = one, s.enableService
+	case "disable":
+		fields, act = one, s.disableService
+	case "disable-log-reason":
+		reason := reasonField("string")
+		reason.min, reason.max = 1, 255
+		fields, act = append(one, reason), s.disableService
+	case "freeze":
+		fields, act = target, s.freeze
+	case "thaw":
+		fields, act = target, s.thaw
+	case "failover":
+		if x.version < withReplication {
+			act = unknownAction
+			break
+		}
+		fields, act = append(target, nullableField("backend_id")), s.failOver
+	case "failover_host":
+		fields, act = append(target, nullableField("backend_id")), s.failOver
+	default:
+		act = unknownAction
+	}
+	policy := refuseExtras
+	if fields == nil {
+		policy = ignoreExtras
+	}
+	body, err := x.body(s.cfg.RequestTimeout, policy, fields...)
+	if err != nil {
+		return err
+	}
+	return act(x, body)
+}
+
+func unknownAction(*exchange, object) error { return badRequest(prefixInvalid + "Unknown action") }
+
+func (s *Server) enableService(x *exchange, body object) error {
+	return s.setService(x, body, fsm.SetServiceDisabled{})
+}
+
+func (s *Server) disableService(x *exchange, body object) error {
+	return s.setService(x, body, fsm.SetServiceDisabled{Disabled: true})
+}
+
+// setService enables or disables one service.
+func (s *Server) setService(x *exchange, body object, cmd fsm.SetServiceDisabled) error {
+	if !body.has("binary") && !body.has("service") {
+		return badRequest("%s is not valid under any of the given schemas", pyRepr(body.raw()))
+	}
+	if !body.has("host") {
+		return badRequest(prefixInvalid + "Host field is missing.")
+	}
+	if err := s.look(x); err != nil {
+		return err
+	}
+	answer := map[string]any{"service": body.text("service"), "binary": body.text("binary"), "host": body.text("host")}
+	cmd.Host = body.text("host")
+	var known bool
+	s.node.View(func(state *fsm.State) {
+		_, known = state.Service(cmd.Host)
+	})
+	binary := body.text("binary")
+	if binary == "" {
+		binary = body.text("service")
+	}
+	if !known || binary != fsm.Binary {
+		return newFault(http.StatusNotFound, "Service %s could not be found on host %s.", binary, cmd.Host)
+	}
+	if x.params.ByName("action") == "disable-log-reason" {
+		cmd.Reason = body.text("disabled_reason")
+		answer["disabled_reason"] = orNull(cmd.Reason)
+	}
+	if err := s.act(x, cmd.Host, cmd); err != nil {
+		return err
+	}
+	answer["disabled"], answer["status"] = cmd.Disabled, statusWord(cmd.Disabled)
+	x.json(http.StatusOK, typeJSON, answer)
+	return nil
+}
+
+// clustersFor returns the clusters that host or cluster in a body mean. Below 3.26
+// there is only host.
+func (s *Server) clustersFor(x *exchange, body object) ([]fsm.Cluster, error) {
+	host, cluster := body.text("host"), body.text("cluster")
+	if x.version < withReplication {
+		if host == "" {
+			return nil, badRequest(prefixInvalid + "Host field is missing.")
+		}
+		cluster = ""
+	}
+	if (host == "") == (cluster == "") {
+		return nil, badRequest(prefixInvalid + "One and only one of cluster and host must be set.")
+	}
+	if err := s.look(x); err != nil {
+		return nil, err
+	}
+	var found []fsm.Cluster
+	s.node.View(func(state *fsm.State) {
+		if host != "" {
+			found = onHost(state, host)
+			return
+		}
+		if cl, ok := state.Cluster(cluster); ok && !cl.Single {
+			found = []fsm.Cluster{cl}
+		}
+	})
+	switch {
+	case len(found) > 0:
+		return found, nil
+	case host != "":
+		return nil, badRequest("No service found with host=%s", host)
+	}
+	return nil, badRequest("No service found with cluster=%s", cluster)
+}
+
+func (s *Server) freeze(x *exchange, body object) error {
+	return s.setFrozen(x, body, fsm.SetFrozen{Frozen: true})
+}
+
+func (s *Server) thaw(x *exchange, body object) error {
+	return s.setFrozen(x, body, fsm.SetFrozen{})
+}
+
+// setFrozen freezes or thaws every cluster meant.
+func (s *Server) setFrozen(x *exchange, body object, cmd fsm.SetFrozen) error {
+	clusters, err := s.clustersFor(x, body)
+	if err != nil {
+		return err
+	}
+	for _, cl := range clusters {
+		if cl.Frozen == cmd.Frozen {
+			return badRequest("%sfrozen in %s must be %s to failover.", prefixInvalid, cl.Name, map[bool]string{true: "False", false: "True"}[cmd.Frozen])
+		}
+	}
+	for _, cl := range clusters {
+		cmd.Cluster, cmd.Owner = cl.Name, s.cfg.Local(cl.Name)
+		if err := s.act(x, cl.Name, cmd); err != nil {
+			return err
+		}
+	}
+	x.empty(http.StatusOK, typeJSON)
+	return nil
+}
+
+// headerFailover names the failover that an answer is about.
+const headerFailover = "X-Lockstep-Failover-Id"
+
+// failOver answers PUT os-services/failover and failover_host. A failover to a
+// secondary is forced, as Cinder means it; a failback is planned, since both sites
+// should be there, and can be forced through /v1.
+func (s *Server) failOver(x *exchange, body object) error {
+	clusters, err := s.clustersFor(x, body)
+	if err != nil {
+		return err
+	}
+	ids, err := x.identities()
+	if err != nil {
+		return err
+	}
+	mode := fsm.Forced
+	if body.text("backend_id") == fsm.DefaultBackendID {
+		mode = fsm.Planned
+	}
+	for _, cl := range clusters {
+		cmd := fsm.RequestFailover{
+			ID: ids.of("failover " + cl.Name), Cluster: cl.Name, Target: body.text("backend_id"), Mode: mode, RequestedBy: x.user,
+		}
+		if err := s.commit(x, ids, cl.Name, cmd); err != nil {
+			return cinderFailoverRefusal(cl.Name, err)
+		}
+		x.Header().Add("Location", "/v1/failovers/"+cmd.ID)
+		x.Header().Add(headerFailover, cmd.ID)
+	}
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}
+
+func cinderFailoverRefusal(cluster string, err error) error {
+	if r, ok := refusedFor(err, fsm.ErrNotFound); ok {
+		return badRequest("%s", r.Message)
+	}
+	if r, ok := refusedFor(err, fsm.ErrFailingOver); ok {
+		return badRequest("%sreplication_status in %s must be ['enabled', 'failed-over'] and must be up to failover. %s",
+			prefixInvalid, cluster, r.Message)
+	}
+	return fmt.Errorf("fail over %s: %w", cluster, err)
+}

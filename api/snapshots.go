@@ -1,0 +1,199 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// msgForceInvalid is Cinder's, as it spells it.
+const msgForceInvalid = "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, " + //nolint:misspell // scripts match it
+	"however, when the 'force' flag is passed with a value evaluating to True, it is silently ignored."
+
+func noSnapshot(id string) error {
+	return newFault(http.StatusNotFound, "Snapshot %s could not be found.", id)
+}
+
+// snapshotRow writes a snapshot as Cinder's list without detail does.
+func snapshotRow(sn *fsm.Snapshot) map[string]any {
+	return map[string]any{
+		"id": sn.ID, "created_at": stamp(sn.CreatedAt), "updated_at": stamp(sn.UpdatedAt), "name": orNull(sn.Name),
+		"description": orNull(sn.Description), "volume_id": sn.VolumeID, "status": sn.Status, "size": sn.Size,
+		"metadata": metadata(sn.Metadata),
+	}
+}
+
+// snapshotCreated writes a snapshot as the answer to its creation.
+func (x *exchange) snapshotCreated(sn *fsm.Snapshot) map[string]any {
+	row := snapshotRow(sn)
+	if x.version >= withSnapshotGroup {
+		row["group_snapshot_id"] = nil
+	}
+	if x.version >= withSnapshotUser {
+		row["user_id"] = sn.UserID
+	}
+	if x.version >= withConsumesQuota {
+		row["consumes_quota"] = true
+	}
+	return row
+}
+
+func (x *exchange) snapshotDetail(sn *fsm.Snapshot) map[string]any {
+	row := x.snapshotCreated(sn)
+	row["os-extended-snapshot-attributes:project_id"] = sn.ProjectID
+	row["os-extended-snapshot-attributes:progress"] = "0%"
+	if sn.Status == fsm.StatusAvailable {
+		row["os-extended-snapshot-attributes:progress"] = "100%"
+	}
+	return row
+}
+
+// listSnapshots answers GET snapshots.
+func (s *Server) listSnapshots(x *exchange) error { return s.snapshotList(x, snapshotRow) }
+
+func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]any) error {
+	p, err := x.page()
+	if err != nil {
+		return err
+	}
+	if err := s.look(x); err != nil {
+		return err
+	}
+	state := s.node.Clone()
+	return list(x, p, state, lister[fsm.Snapshot]{
+		noun: "snapshots", rows: state.Snapshots,
+		id:  func(sn fsm.Snapshot) string { return sn.ID },
+		row: func(sn fsm.Snapshot) map[string]any { return row(&sn) },
+		filters: map[string]func(fsm.Snapshot) any{
+			"id":         func(sn fsm.Snapshot) any { return sn.ID },
+			"name":       func(sn fsm.Snapshot) any { return sn.Name },
+			"status":     func(sn fsm.Snapshot) any { return string(sn.Status) },
+			"volume_id":  func(sn fsm.Snapshot) any { return sn.VolumeID },
+			"project_id": func(sn fsm.Snapshot) any { return sn.ProjectID },
+			"user_id":    func(sn fsm.Snapshot) any { return sn.UserID },
+		},
+		marker: func(state *fsm.State, id string) (uint64, error) {
+			sn, ok := state.Snapshot(id)
+			if !ok {
+				return 0, noSnapshot(id)
+			}
+			return sn.Index, nil
+		},
+	})
+}
+
+// showSnapshot answers GET snapshots/{id}, and GET snapshots/detail.
+func (s *Server) showSnapshot(x *exchange) error {
+	id := x.params.ByName("id")
+	if id == "detail" {
+		return s.snapshotList(x, x.snapshotDetail)
+	}
+	sn, err := s.snapshot(x, id)
+	if err != nil {
+		return err
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"snapshot": x.snapshotDetail(&sn)})
+	return nil
+}
+
+func (s *Server) snapshot(x *exchange, id string) (sn fsm.Snapshot, err error) {
+	if err := s.look(x); err != nil {
+		return sn, err
+	}
+	var ok bool
+	s.node.View(func(state *fsm.State) { sn, ok = state.Snapshot(id) })
+	if !ok {
+		return sn, noSnapshot(id)
+	}
+	return sn, nil
+}
+
+// createSnapshot answers POST snapshots.
+func (s *Server) createSnapshot(x *exchange) error {
+	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras, field{name: "snapshot", required: true})
+	if err != nil {
+		return err
+	}
+	volumeID := uuidField("volume_id", "string")
+	volumeID.required = true
+	asked, err := checkObject("snapshot", body["snapshot"], ignoreExtras, []field{
+		volumeID,
+		{name: "name", types: []string{"string", "null"}},
+		nullableField("description"),
+		{name: "metadata", types: []string{"object", "null"}},
+		{name: "force", types: []string{"boolean", "string", "null"}},
+	})
+	if err != nil {
+		return err
+	}
+	force, err := x.forced(asked)
+	if err != nil {
+		return err
+	}
+	sn := fsm.Snapshot{VolumeID: asked.text("volume_id"), ProjectID: x.project, UserID: x.user, Description: asked.text("description")}
+	if sn.Name, err = asked.displayName(); err != nil {
+		return err
+	}
+	if sn.Metadata, err = asked.metadata("metadata", "string"); err != nil {
+		return err
+	}
+	host, _, err := s.owner(x, sn.VolumeID)
+	if err != nil {
+		return err
+	}
+	ids, err := x.identities()
+	if err != nil {
+		return err
+	}
+	sn.ID = ids.of("snapshot")
+	err = s.commit(x, ids, sn.ID, fsm.CreateSnapshot{Snapshot: sn, Force: force, Host: host})
+	if r, ok := refusedFor(err, fsm.ErrConflict); ok && r.Field == "status" {
+		return badRequest("Invalid volume: The snapshot cannot be created when the volume is in %s status.", r.Value)
+	}
+	if err != nil {
+		return fmt.Errorf("create snapshot of %s: %w", sn.VolumeID, err)
+	}
+	s.node.View(func(state *fsm.State) {
+		if created, ok := state.Snapshot(sn.ID); ok {
+			sn = created
+		}
+	})
+	x.json(http.StatusAccepted, typeJSON, map[string]any{"snapshot": x.snapshotCreated(&sn)})
+	return nil
+}
+
+// forced reports whether a volume in use may get a snapshot. From 3.66 on it
+// always may, and saying no is an error.
+func (x *exchange) forced(asked object) (bool, error) {
+	def := "false"
+	if x.version >= withoutForcedSnapshot {
+		def = "true"
+	}
+	force, err := asked.flag("force", def)
+	if err == nil && !force && x.version >= withoutForcedSnapshot {
+		return false, badRequest(msgForceInvalid)
+	}
+	return force, err
+}
+
+// deleteSnapshot answers DELETE snapshots/{id}.
+func (s *Server) deleteSnapshot(x *exchange) error {
+	sn, err := s.snapshot(x, x.params.ByName("id"))
+	if err != nil {
+		return err
+	}
+	host, _, err := s.owner(x, sn.VolumeID)
+	if err != nil {
+		return err
+	}
+	err = s.act(x, sn.ID, fsm.DeleteSnapshot{ID: sn.ID, Host: host})
+	if r, ok := refusedFor(err, fsm.ErrConflict); ok && r.Field == "status" {
+		return badRequest("Invalid snapshot: Snapshot status must be available or error and must not be part of a group.")
+	}
+	if err != nil {
+		return fmt.Errorf("delete snapshot %s: %w", sn.ID, err)
+	}
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}

@@ -1,0 +1,193 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// The volume type that there always is, unless one of that name was made.
+const (
+	defaultTypeName = "__DEFAULT__"
+	defaultTypeID   = "d3fa0170-0000-4000-8000-10c557e90000"
+)
+
+func defaultType() fsm.VolumeType {
+	return fsm.VolumeType{ID: defaultTypeID, Name: defaultTypeName, Description: "Default Volume Type"}
+}
+
+// volumeType returns a volume type by id or name.
+func volumeType(state *fsm.State, idOrName string) (fsm.VolumeType, bool) {
+	if t, ok := state.VolumeType(idOrName); ok {
+		return t, true
+	}
+	if idOrName == defaultTypeID || idOrName == defaultTypeName {
+		return defaultType(), true
+	}
+	return fsm.VolumeType{}, false
+}
+
+// wantedType returns the volume type that a new volume asks for.
+func wantedType(state *fsm.State, idOrName string) (fsm.VolumeType, error) {
+	t, ok := volumeType(state, idOrName)
+	switch {
+	case ok:
+		return t, nil
+	case uuid.Validate(idOrName) == nil:
+		return t, noType(idOrName)
+	}
+	return t, newFault(http.StatusNotFound, "Volume type with name %s could not be found.", idOrName)
+}
+
+func noType(id string) error {
+	return newFault(http.StatusNotFound, "Volume type %s could not be found.", id)
+}
+
+// typeRow writes a volume type as Cinder does.
+func typeRow(t *fsm.VolumeType) map[string]any {
+	return map[string]any{
+		"id": t.ID, "name": t.Name, "is_public": !t.Private, "os-volume-type-access:is_public": !t.Private,
+		"description": orNull(t.Description), "extra_specs": metadata(t.ExtraSpecs),
+	}
+}
+
+func typeDetail(t *fsm.VolumeType) map[string]any {
+	row := typeRow(t)
+	row["qos_specs_id"] = nil
+	return row
+}
+
+// listTypes answers GET types, newest first: the public ones, unless is_public says
+// otherwise.
+func (s *Server) listTypes(x *exchange) error {
+	every, public := strings.EqualFold(x.query.Get("is_public"), "none"), true
+	if !every && x.query.Has("is_public") {
+		var err error
+		if public, err = parseBool("is_public", x.query.Get("is_public")); err != nil {
+			return err
+		}
+	}
+	if err := s.look(x); err != nil {
+		return err
+	}
+	var all []fsm.VolumeType
+	s.node.View(func(state *fsm.State) {
+		all = slices.Collect(state.VolumeTypes())
+		if t, _ := volumeType(state, defaultTypeName); t.ID == defaultTypeID {
+			all = append(all, t)
+		}
+	})
+	all = slices.DeleteFunc(all, func(t fsm.VolumeType) bool { return !every && t.Private == public })
+	slices.SortStableFunc(all, func(a, b fsm.VolumeType) int { return int(b.CreatedAt - a.CreatedAt) })
+	rows := make([]any, 0, min(len(all), maxLimit))
+	for i := range all[:min(len(all), maxLimit)] {
+		rows = append(rows, typeDetail(&all[i]))
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"volume_types": rows})
+	return nil
+}
+
+func (s *Server) typeByID(x *exchange) (t fsm.VolumeType, err error) {
+	if err := s.look(x); err != nil {
+		return t, err
+	}
+	id := x.params.ByName("id")
+	ok := false
+	s.node.View(func(state *fsm.State) {
+		if t, ok = volumeType(state, id); t.ID != id {
+			ok = false
+		}
+		if id == "default" {
+			t, ok = volumeType(state, defaultTypeName)
+		}
+	})
+	if !ok {
+		return t, noType(id)
+	}
+	return t, nil
+}
+
+// showType answers GET types/{id}, and GET types/default.
+func (s *Server) showType(x *exchange) error {
+	t, err := s.typeByID(x)
+	if err != nil {
+		return err
+	}
+	row := typeDetail(&t)
+	if x.params.ByName("id") == "default" {
+		delete(row, "os-volume-type-access:is_public")
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"volume_type": row})
+	return nil
+}
+
+func (s *Server) showExtraSpecs(x *exchange) error {
+	t, err := s.typeByID(x)
+	if err != nil {
+		return err
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"extra_specs": metadata(t.ExtraSpecs)})
+	return nil
+}
+
+// createType answers POST types.
+func (s *Server) createType(x *exchange) error {
+	body, err := x.body(s.cfg.RequestTimeout, refuseExtras, field{name: "volume_type", required: true})
+	if err != nil {
+		return err
+	}
+	name := nameField("name")
+	name.required = true
+	asked, err := checkObject("volume_type", body["volume_type"], refuseExtras, []field{
+		name, nullableField("description"),
+		{name: "extra_specs", types: []string{"object", "null"}},
+		{name: "os-volume-type-access:is_public", types: []string{"boolean", "string", "null"}},
+	})
+	if err != nil {
+		return err
+	}
+	public, err := asked.flag("os-volume-type-access:is_public", "true")
+	if err != nil {
+		return err
+	}
+	specs, err := asked.metadata("extra_specs", "string", "null")
+	if err != nil {
+		return err
+	}
+	ids, err := x.identities()
+	if err != nil {
+		return err
+	}
+	t := fsm.VolumeType{ID: ids.of("type"), Name: asked.text("name"), Description: asked.text("description"), Private: !public, ExtraSpecs: specs}
+	if err := s.commit(x, ids, t.ID, fsm.CreateVolumeType{Type: t}); err != nil {
+		return fmt.Errorf("create volume type %s: %w", t.Name, err)
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"volume_type": typeRow(&t)})
+	return nil
+}
+
+// deleteType answers DELETE types/{id}.
+func (s *Server) deleteType(x *exchange) error {
+	t, err := s.typeByID(x)
+	if err != nil {
+		return err
+	}
+	if t.Name == defaultTypeName {
+		return badRequest("The volume type %s is the default volume type and cannot be deleted.", t.ID)
+	}
+	for v := range s.node.Clone().Volumes(0) {
+		if v.VolumeType == t.Name {
+			return badRequest("Target volume type is still in use.")
+		}
+	}
+	if err := s.act(x, t.ID, fsm.DeleteVolumeType{ID: t.ID}); err != nil {
+		return fmt.Errorf("delete volume type %s: %w", t.ID, err)
+	}
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}

@@ -1,0 +1,258 @@
+package api
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+func volumeFields() []field {
+	return []field{
+		{name: "name", types: []string{"string", "null"}},
+		nullableField("description"),
+		sizeField("size", "integer", "string", "null"),
+		nullableField("volume_type"),
+		{name: "metadata", types: []string{"object", "null"}},
+		uuidField("snapshot_id", "string", "null"),
+		uuidField("source_volid", "string", "null"),
+		nullableField("consistencygroup_id"), nullableField("group_id"), nullableField("backup_id"),
+		nullableField("availability_zone"), nullableField("imageRef"), nullableField("image_id"),
+		{name: "multiattach", types: []string{"boolean", "string", "null"}},
+		// Sent by older clients, and of no effect in Cinder either.
+		{name: "status"},
+		{name: "user_id"},
+		{name: "project_id"},
+		{name: "attach_status"},
+		{name: "source_replica"},
+	}
+}
+
+// createVolume answers POST volumes. What cannot be served is refused with the
+// reason, rather than accepted and then put in error.
+func (s *Server) createVolume(x *exchange) error {
+	v, err := s.volumeAsked(x)
+	if err != nil {
+		return err
+	}
+	if err := s.look(x); err != nil {
+		return err
+	}
+	up, _, err := s.presence(x)
+	if err != nil {
+		return err
+	}
+	state := s.node.Clone() // a View must not ask which services are here
+	volType, err := wantedType(state, cmp.Or(v.VolumeType, defaultTypeName))
+	if err != nil {
+		return err
+	}
+	v.VolumeType, v.Replicated = volType.Name, volType.Replicated()
+	if v.Host, err = s.place(state, &volType, up); err != nil {
+		return err
+	}
+	ids, err := x.identities()
+	if err != nil {
+		return err
+	}
+	v.ID, v.Status = ids.of("volume"), fsm.StatusCreating
+	if err := s.commit(x, ids, v.ID, fsm.CreateVolume{Volume: v}); err != nil {
+		return fmt.Errorf("create volume: %w", err)
+	}
+	var row map[string]any
+	s.node.View(func(state *fsm.State) {
+		if created, ok := state.Volume(v.ID); ok {
+			v = created
+		}
+		row = x.volumeRow(state, &v)
+	})
+	if x.version >= withProviderID {
+		row["shared_targets"] = true
+	}
+	if x.version >= withClusterName {
+		row["cluster_name"] = nil // Cinder's scheduler has not chosen one yet
+	}
+	x.json(http.StatusAccepted, typeJSON, map[string]any{"volume": row})
+	return nil
+}
+
+// volumeAsked returns the volume that the body asks for.
+func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
+	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras, field{name: "volume", required: true})
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	policy := ignoreExtras
+	if x.version >= withStrictBodies {
+		policy = refuseExtras
+	}
+	asked, err := checkObject("volume", body["volume"], policy, volumeFields())
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	if err := s.checkSource(asked); err != nil {
+		return fsm.Volume{}, err
+	}
+	if zone := asked.text("availability_zone"); zone != "" && zone != "nova" {
+		return fsm.Volume{}, fieldFault("availability_zone", zone, fmt.Sprintf("Availability zone '%s' is invalid.", zone), "nova")
+	}
+	if !asked.has("size") {
+		return fsm.Volume{}, newFault(http.StatusBadRequest, msgMalformed)
+	}
+	size, err := asked.size("size")
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	name, err := asked.displayName()
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	pairs, err := asked.metadata("metadata", "string")
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	return fsm.Volume{
+		ProjectID: x.project, UserID: x.user, Name: name, Description: asked.text("description"),
+		Size: size, VolumeType: asked.text("volume_type"), Metadata: pairs,
+	}, nil
+}
+
+// checkSource refuses what volumes are not made from here.
+func (s *Server) checkSource(asked object) error {
+	for _, name := range []string{"consistencygroup_id", "group_id", "backup_id", "imageRef", "image_id"} {
+		if asked.text(name) != "" {
+			return fieldFault(name, asked.text(name), fmt.Sprintf("%s%s is not supported: only empty volumes are created.", prefixInvalid, name))
+		}
+	}
+	if many, err := asked.flag("multiattach", "false"); err != nil || many {
+		return cmp.Or(err, fieldFault("multiattach", "true", prefixInvalid+"multiattach is not supported."))
+	}
+	snapshot, volume := asked.text("snapshot_id"), asked.text("source_volid")
+	var err error
+	s.node.View(func(state *fsm.State) {
+		_, haveSnapshot := state.Snapshot(snapshot)
+		_, haveVolume := state.Volume(volume)
+		switch {
+		case snapshot != "" && !haveSnapshot:
+			err = noSnapshot(snapshot)
+		case volume != "" && !haveVolume:
+			err = noVolume(volume)
+		case snapshot != "":
+			err = fieldFault("snapshot_id", snapshot, prefixInvalid+"snapshot_id is not supported: only empty volumes are created.")
+		case volume != "":
+			err = fieldFault("source_volid", volume, prefixInvalid+"source_volid is not supported: only empty volumes are created.")
+		}
+	})
+	return err
+}
+
+// displayName returns the name of a volume or snapshot.
+func (o object) displayName() (string, error) {
+	name := strings.TrimSpace(o.text("name"))
+	if n := utf8.RuneCountInString(name); n > 255 {
+		return "", fieldFault("name", cut(name), fmt.Sprintf("%sname has %d characters, more than 255.", prefixInvalid, n), "up to 255 characters")
+	}
+	return name, nil
+}
+
+// maxPairs is how many entries a record's metadata may have.
+const maxPairs = 128
+
+// metadata returns a field that maps keys to strings, by key.
+func (o object) metadata(name string, types ...string) ([]fsm.KeyValue, error) {
+	if !o.has(name) {
+		return nil, nil
+	}
+	obj, err := checkObject(name, o[name], ignoreExtras, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(obj) > maxPairs {
+		return nil, fieldFault(name, fmt.Sprint(len(obj)), fmt.Sprintf("%s%s has %d entries, more than %d.", prefixInvalid, name, len(obj), maxPairs))
+	}
+	var pairs []fsm.KeyValue
+	for key, value := range obj {
+		if key == "" || utf8.RuneCountInString(key) > 255 {
+			return nil, schemaFault(name, o[name], fmt.Sprintf("%s does not match any of the regexes: '^[\\\\S\\\\s]{1,255}$'", cut(pyQuote(key))))
+		}
+		if err := (field{name: key, types: types, max: 255}).verify(value); err != nil {
+			return nil, err
+		}
+		var text string
+		if err := json.Unmarshal(value, &text); err != nil {
+			return nil, newFault(http.StatusBadRequest, "Malformed request body")
+		}
+		pairs = append(pairs, fsm.KeyValue{Key: key, Value: text})
+	}
+	slices.SortFunc(pairs, func(a, b fsm.KeyValue) int { return cmp.Compare(a.Key, b.Key) })
+	return pairs, nil
+}
+
+// place chooses the service that is to create a volume: one of this node if it
+// can, else the first that can.
+func (s *Server) place(state *fsm.State, t *fsm.VolumeType, up map[string]Presence) (string, error) {
+	var first string
+	var reasons []string
+	for cl := range state.Clusters() {
+		if reason := unfit(state, &cl, t); reason != "" {
+			reasons = append(reasons, cl.Name+" "+reason)
+			continue
+		}
+		hosts := servingIn(state, &cl, up)
+		switch local := s.cfg.Local(cl.Name); {
+		case len(hosts) == 0:
+			reasons = append(reasons, cl.Name+" has no service that is up and enabled")
+		case slices.Contains(hosts, local):
+			return local, nil
+		case first == "":
+			first = hosts[0]
+		}
+	}
+	if first != "" {
+		return first, nil
+	}
+	if reasons == nil {
+		reasons = []string{"there are no services"}
+	}
+	return "", badRequest("%sNo valid backend was found: %s.", prefixInvalid, cut(strings.Join(reasons, "; ")))
+}
+
+// servingIn returns the hosts of the members of a cluster that can do work.
+func servingIn(state *fsm.State, cl *fsm.Cluster, up map[string]Presence) []string {
+	var hosts []string
+	for svc := range state.Members(cl.Name) {
+		if up[svc.Host].Up && !svc.Disabled && !refuses(cl, &svc) {
+			hosts = append(hosts, svc.Host)
+		}
+	}
+	return hosts
+}
+
+// unfit says why a cluster cannot have a new volume of a type.
+func unfit(state *fsm.State, cl *fsm.Cluster, t *fsm.VolumeType) string {
+	_, backend, _ := strings.Cut(cl.Name, "@")
+	for _, kv := range t.ExtraSpecs {
+		if kv.Key == "volume_backend_name" && kv.Value != backend {
+			return fmt.Sprintf("is not of backend %q", kv.Value)
+		}
+	}
+	f, unfinished := state.Unfinished(cl.Name)
+	switch {
+	case unfinished && f.Phase != fsm.Switching:
+		return "is failing over: failover " + f.ID
+	case cl.Held:
+		return "is held: its last failover failed with its outcome unknown"
+	case cl.Frozen:
+		return "is frozen"
+	case cl.Disabled:
+		return strings.TrimSuffix("is disabled: "+cl.DisabledReason, ": ")
+	case t.Replicated() && len(state.Targets(cl.Name)) == 0:
+		return "has no replication targets"
+	}
+	return ""
+}

@@ -1,0 +1,171 @@
+// Package agent runs a node: it composes raftnode, driverhost and api, and stops
+// them in the reverse order of their start.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/lockstep-storage/lockstep/api"
+	"github.com/lockstep-storage/lockstep/cmd/internal/config"
+	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/driverhost/file"
+	"github.com/lockstep-storage/lockstep/fsm"
+	"github.com/lockstep-storage/lockstep/raftnode"
+)
+
+// Run runs the node that cfg describes until ctx ends, or until a part of it
+// fails. Release is the version of the build.
+func Run(ctx context.Context, cfg config.Config, release string, logger hclog.Logger) error {
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", cfg.API.Listen)
+	if err != nil {
+		return fmt.Errorf("api: listen on %s: %w", cfg.API.Listen, err)
+	}
+	defer func() { _ = listener.Close() }() // the server has closed it, if it was served
+
+	peers := api.NewPeerClient(cfg.Deployment, peerHTTP())
+	process, err := openNode(ctx, cfg, release, peers, logger)
+	if err != nil {
+		return err
+	}
+	parts := &lifecycle{logger: logger}
+	hosts, err := newHosts(cfg, process, logger)
+	if err != nil {
+		return parts.abandon(process, err)
+	}
+	server, err := newServer(cfg, release, process, hosts, logger)
+	if err != nil {
+		return parts.abandon(process, err)
+	}
+	parts.add("raft", process.Run)
+	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	parts.add("drivers", hosts.Run)
+	return parts.run(ctx)
+}
+
+// peerHTTP is the client for questions to other nodes: many at once to few hosts.
+func peerHTTP() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     time.Minute,
+	}}
+}
+
+func openNode(ctx context.Context, cfg config.Config, release string, peers raftnode.Asker, logger hclog.Logger) (*raftnode.Process, error) {
+	lease := raftnode.DefaultLeaseTiming()
+	lease.Duration, lease.Kill = cfg.Lease.Duration, cfg.Lease.Kill
+	lease.Grace, lease.ClockError = cfg.Lease.Grace, cfg.Lease.ClockError
+	return raftnode.Open(ctx, raftnode.Place{
+		Dir: cfg.DataDir, LogStore: cfg.Raft.LogStore,
+		Raft: cfg.Raft.Listen, RaftAddr: cfg.Raft.Advertise,
+		Gossip: cfg.Gossip.Listen, GossipAdv: cfg.Gossip.Advertise,
+		API: cfg.API.Address(), Seeds: cfg.Gossip.Join,
+	}, raftnode.Config{
+		ID: cfg.Node, Deployment: cfg.Deployment, Release: release,
+		Timing: cfg.Raft.Timing, Lease: lease, Limits: cfg.Failover.Limits(),
+		VoterLimit: cfg.Voters, Expect: cfg.BootstrapExpect,
+		Asker: peers, Logger: logger,
+	})
+}
+
+// newHosts opens nothing yet: a driver is opened once its service holds a lease.
+func newHosts(cfg config.Config, process *raftnode.Process, logger hclog.Logger) (*driverhost.Host, error) {
+	var services []driverhost.Service
+	for _, backend := range cfg.Backends {
+		options, err := backend.File()
+		if err != nil {
+			return nil, fmt.Errorf("backend %s: %w", backend.Name, err)
+		}
+		open, err := file.New(options)
+		if err != nil {
+			return nil, fmt.Errorf("backend %s: %w", backend.Name, err)
+		}
+		host := backend.Host(cfg.Node)
+		services = append(services, driverhost.Service{
+			Host: host, Node: cfg.Node, Cluster: backend.Cluster, Targets: options.Targets(),
+			Open: open, Lease: process.NewLease(host),
+		})
+	}
+	return driverhost.New(driverhost.Config{State: process, Proposer: process, Services: services, Logger: logger.Named("driverhost")})
+}
+
+func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, logger hclog.Logger) (*api.Server, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&replicationCollector{hosts: hosts},
+	)
+	node := &apiNode{Process: process, hosts: hosts}
+	return api.New(api.Config{
+		Node: node, Logger: logger, Deployment: cfg.Deployment, Version: release,
+		Local: func(cluster string) string {
+			host, _ := hosts.Serves(cluster)
+			return host
+		},
+		Ready: node.ready, Metrics: registry,
+	})
+}
+
+// apiNode is a node as the API needs it.
+type apiNode struct {
+	*raftnode.Process
+	hosts *driverhost.Host
+}
+
+var _ api.Node = (*apiNode)(nil)
+
+// ready says why this node should get no requests: it knows no leader, or its
+// drivers do not work against the committed sites yet.
+func (n *apiNode) ready() error {
+	if n.Process.Status().Leader == "" {
+		return fsm.ErrNoLeader
+	}
+	return n.hosts.Ready()
+}
+
+// Status implements [api.Membership].
+func (n *apiNode) Status() api.Status {
+	s := n.Process.Status()
+	return api.Status{
+		Node: s.Node, Deployment: s.Deployment, Leader: s.Leader, Term: s.Term,
+		AppliedIndex: s.AppliedIndex, CommitIndex: s.CommitIndex, Ready: n.ready() == nil, LastContact: s.LastContact,
+	}
+}
+
+// Peers implements [api.Membership].
+func (n *apiNode) Peers(context.Context) ([]api.Peer, error) {
+	seen, err := n.Process.Peers()
+	if err != nil {
+		return nil, err
+	}
+	peers := make([]api.Peer, len(seen))
+	for i, p := range seen {
+		peers[i] = api.Peer{
+			ID: p.ID, Raft: p.Raft, API: p.API, Gossip: p.Gossip, Voter: p.Voter, Leader: p.Leader, Alive: p.Alive,
+			Release: p.Release, Format: uint8(p.Format), //nolint:gosec // formats are small
+		}
+	}
+	return peers, nil
+}
+
+// Presence implements [api.Membership].
+func (n *apiNode) Presence(ctx context.Context) (map[string]api.Presence, error) {
+	seen, err := n.Process.Presence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]api.Presence, len(seen))
+	for host, p := range seen {
+		all[host] = api.Presence(p)
+	}
+	return all, nil
+}

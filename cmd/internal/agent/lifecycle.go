@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// slowStop is after how long it is worth a line that a part has not stopped.
+const slowStop = 5 * time.Second
+
+// lifecycle runs the parts of a node. The first one to end ends all, and they are
+// stopped one after the other, the last started first: drivers before the API,
+// the API before Raft.
+type lifecycle struct {
+	logger hclog.Logger
+	parts  []*part
+}
+
+type part struct {
+	name   string
+	run    func(context.Context) error
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error
+}
+
+func (l *lifecycle) add(name string, run func(context.Context) error) {
+	l.parts = append(l.parts, &part{name: name, run: run, ended: make(chan struct{})})
+}
+
+func (l *lifecycle) run(ctx context.Context) error {
+	first := make(chan struct{}, len(l.parts))
+	for _, p := range l.parts {
+		// A part lives until it is its turn to stop, not until ctx ends.
+		running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		p.cancel = cancel
+		go func() {
+			defer close(p.ended)
+			p.err = p.run(running)
+			first <- struct{}{}
+		}()
+	}
+	select {
+	case <-ctx.Done():
+	case <-first:
+	}
+	var errs []error
+	for i := len(l.parts) - 1; i >= 0; i-- {
+		errs = append(errs, l.stop(l.parts[i]))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *lifecycle) stop(p *part) error {
+	p.cancel()
+	timer := time.NewTimer(slowStop)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+	case <-timer.C:
+		l.logger.Warn("still stopping", "part", p.name)
+		<-p.ended
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s: %w", p.name, p.err)
+	}
+	return nil
+}
+
+// abandon closes a node that was opened but will not be run.
+func (l *lifecycle) abandon(p interface{ Run(context.Context) error }, err error) error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	return errors.Join(err, p.Run(over))
+}

@@ -1,0 +1,128 @@
+// Package config reads the configuration of a node.
+package config
+
+import (
+	"net"
+	"time"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+	"github.com/lockstep-storage/lockstep/raftnode"
+)
+
+// Config is the configuration of a node, one YAML file. See [Example] for what
+// each key means to an operator.
+type Config struct {
+	Node            string         `yaml:"node"`             // name of this node, unique in the deployment
+	Deployment      string         `yaml:"deployment"`       // the same on all nodes; two deployments never mix
+	DataDir         string         `yaml:"data_dir"`         // absolute once loaded
+	LogLevel        string         `yaml:"log_level"`        // trace, debug, info, warn or error
+	BootstrapExpect int            `yaml:"bootstrap_expect"` // nodes that start the deployment; 0: join one
+	Voters          int            `yaml:"voters"`           // at most so many vote, the others follow
+	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted
+	API             Endpoint       `yaml:"api"`
+	Raft            Raft           `yaml:"raft"`
+	Gossip          Gossip         `yaml:"gossip"`
+	Lease           Lease          `yaml:"lease"`
+	Failover        FailoverLimits `yaml:"failover"`
+	Backends        []Backend      `yaml:"backends"`
+}
+
+// Endpoint is an address to listen on, and the one that others reach it by.
+type Endpoint struct {
+	Listen    string `yaml:"listen"`    // host:port
+	Advertise string `yaml:"advertise"` // host:port; empty: the address listened on
+}
+
+// Address is the host:port by which other nodes reach the endpoint.
+func (e Endpoint) Address() string {
+	if e.Advertise != "" {
+		return e.Advertise
+	}
+	return e.Listen
+}
+
+// Raft configures the replicated log.
+type Raft struct {
+	Listen    string          `yaml:"listen"`
+	Advertise string          `yaml:"advertise"`
+	LogStore  string          `yaml:"log_store"` // wal or boltdb
+	Timing    raftnode.Timing `yaml:"timing"`
+}
+
+// Endpoint is where the Raft transport listens.
+func (r Raft) Endpoint() Endpoint { return Endpoint{Listen: r.Listen, Advertise: r.Advertise} }
+
+// Gossip configures how nodes find each other.
+type Gossip struct {
+	Listen    string   `yaml:"listen"`
+	Advertise string   `yaml:"advertise"`
+	Join      []string `yaml:"join"` // gossip addresses of other nodes; its own does no harm
+}
+
+// Endpoint is where gossip listens, on TCP and UDP.
+func (g Gossip) Endpoint() Endpoint { return Endpoint{Listen: g.Listen, Advertise: g.Advertise} }
+
+// Lease bounds how long a service that is out of touch may go on serving.
+type Lease struct {
+	Duration   time.Duration `yaml:"duration"`    // of one lease
+	Kill       time.Duration `yaml:"kill"`        // that ending a driver takes at most once its lease is over
+	Grace      time.Duration `yaml:"grace"`       // after which the leader counts a silent service as gone
+	ClockError float64       `yaml:"clock_error"` // largest rate error of a clock, as a fraction
+}
+
+// FailoverLimits paces failovers.
+type FailoverLimits struct {
+	Drain    time.Duration `yaml:"drain"`    // for a member to end its running calls
+	Promote  time.Duration `yaml:"promote"`  // for an executor's call to the storage to answer
+	Switch   time.Duration `yaml:"switch"`   // for a member to be told of the new site
+	Backoff  time.Duration `yaml:"backoff"`  // before the second attempt; doubles with each one, up to 16 times
+	Attempts uint64        `yaml:"attempts"` // before a failover has failed
+}
+
+// Limits are the limits as the state machine takes them.
+func (l FailoverLimits) Limits() fsm.Limits {
+	return fsm.Limits{Drain: l.Drain, Promote: l.Promote, Switch: l.Switch, Backoff: l.Backoff, Attempts: l.Attempts}
+}
+
+// Backend is one storage driver of the node, and so one volume service.
+type Backend struct {
+	Name    string  `yaml:"name"`    // the service is called node@name
+	Cluster string  `yaml:"cluster"` // something@name; empty: the service is in no cluster
+	Driver  string  `yaml:"driver"`  // file
+	Options Options `yaml:"options"` // the driver's own
+}
+
+// Host is the name of the backend's service.
+func (b Backend) Host(node string) string { return node + "@" + b.Name }
+
+// Default returns what a file need not say.
+func Default() Config {
+	limits := fsm.DefaultLimits()
+	return Config{
+		LogLevel: "info",
+		Voters:   7,
+		API:      Endpoint{Listen: "127.0.0.1:9776"},
+		Raft:     Raft{Listen: "127.0.0.1:9777", LogStore: "wal", Timing: raftnode.DefaultTiming()},
+		Gossip:   Gossip{Listen: "127.0.0.1:9778"},
+		Lease: Lease{
+			Duration: 3 * time.Second, Kill: 2500 * time.Millisecond, Grace: 6 * time.Second, ClockError: 0.001,
+		},
+		Failover: FailoverLimits{
+			Drain: limits.Drain, Promote: limits.Promote, Switch: limits.Switch,
+			Backoff: limits.Backoff, Attempts: limits.Attempts,
+		},
+	}
+}
+
+// URL is the base URL of the node's HTTP API.
+func (c Config) URL() string { return "http://" + c.API.Address() }
+
+// loopback reports whether only this machine can reach an address to listen on.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,432 @@
+package driverhost_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+const (
+	clusterName = "c@aa"
+	hostName    = "n1@aa"
+	otherHost   = "n2@aa" // a member that nobody runs here
+)
+
+// world is the replicated state and the log in front of it: what is proposed is
+// applied at once.
+type world struct {
+	tb testing.TB
+
+	mu      sync.Mutex
+	state   *fsm.State
+	changed chan struct{}
+	index   uint64
+	log     []string // the commands of the worker, by type
+	lose    func(fsm.Command) error
+}
+
+func newWorld(tb testing.TB) *world {
+	return &world{tb: tb, state: fsm.NewState(), changed: make(chan struct{})}
+}
+
+func (w *world) View(fn func(*fsm.State)) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fn(w.state)
+	return w.changed
+}
+
+// Propose is what the worker sees of Raft: commands go through their encoding.
+func (w *world) Propose(ctx context.Context, request string, cmd fsm.Command) (uint64, error) {
+	w.mu.Lock()
+	lose := w.lose
+	w.log = append(w.log, strings.TrimPrefix(fmt.Sprintf("%T", cmd), "fsm."))
+	w.mu.Unlock()
+	if lose != nil {
+		if err := lose(cmd); err != nil {
+			return 0, err
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	entry, err := fsm.Encode(fsm.Meta{Request: request}, cmd)
+	if err != nil {
+		return 0, err
+	}
+	if _, cmd, err = fsm.Decode(entry); err != nil {
+		return 0, err
+	}
+	return w.apply(request, cmd)
+}
+
+func (w *world) apply(request string, cmd fsm.Command) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.index++
+	err := w.state.Apply(fsm.Meta{Index: w.index, Term: 1, Request: request, At: fsm.TimeOf(time.Now())}, cmd)
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return w.index, err
+}
+
+// must commits what others would.
+func (w *world) must(cmds ...fsm.Command) {
+	w.tb.Helper()
+	for _, cmd := range cmds {
+		if _, err := w.apply("", cmd); err != nil {
+			w.tb.Fatalf("%T: %v", cmd, err)
+		}
+	}
+}
+
+// proposed counts the worker's commands of a type.
+func (w *world) proposed(kind string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.log {
+		if l == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// loseCommands makes Propose fail where lose says so; nil ends that.
+func (w *world) loseCommands(lose func(fsm.Command) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose = lose
+}
+
+func (w *world) cluster(name string) (cl fsm.Cluster) {
+	w.View(func(s *fsm.State) { cl, _ = s.Cluster(name) })
+	return cl
+}
+
+func (w *world) failover(id string) (f fsm.Failover) {
+	w.View(func(s *fsm.State) { f, _ = s.Failover(id) })
+	return f
+}
+
+func (w *world) volume(id string) (v fsm.Volume) {
+	w.View(func(s *fsm.State) { v, _ = s.Volume(id) })
+	return v
+}
+
+func (w *world) service(host string) (svc fsm.Service) {
+	w.View(func(s *fsm.State) { svc, _ = s.Service(host) })
+	return svc
+}
+
+// assign is what the coordinator would commit.
+func (w *world) assign(id, executor string) {
+	w.tb.Helper()
+	f := w.failover(id)
+	w.must(fsm.Assign{Failover: id, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Executor: executor, Term: 1})
+}
+
+// switchTo commits a whole failover that another member has executed.
+func (w *world) switchTo(id, target string) {
+	w.tb.Helper()
+	w.must(fsm.RequestFailover{ID: id, Cluster: clusterName, Target: target, Mode: fsm.Forced})
+	w.assign(id, otherHost)
+	w.must(fsm.Claim{Failover: id, Attempt: 1, Host: otherHost})
+	w.must(fsm.FailoverCompleted{Failover: id, Attempt: 1, ClaimIndex: w.failover(id).ClaimIndex})
+}
+
+// lease is a lease that the test grants and ends.
+type lease struct {
+	mu      sync.Mutex
+	held    context.Context
+	end     context.CancelFunc
+	changed chan struct{}
+}
+
+func newLease() *lease { return &lease{changed: make(chan struct{})} }
+
+func (l *lease) Run(ctx context.Context) {
+	<-ctx.Done()
+	l.lapse()
+}
+
+func (l *lease) Current() (context.Context, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held, l.changed
+}
+
+func (l *lease) grant() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held, l.end = context.WithCancel(context.Background())
+		l.wake()
+	}
+}
+
+func (l *lease) lapse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held != nil {
+		l.end()
+		l.held = nil
+		l.wake()
+	}
+}
+
+// lapseSilently is what a process sees that was stopped over the end of its lease
+// and has a new one: the context of the old one has not ended yet.
+func (l *lease) lapseSilently() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held, l.end = context.WithCancel(context.Background())
+}
+
+func (l *lease) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// driver records its calls; answers are set per call name.
+type driver struct {
+	mu      sync.Mutex
+	calls   []string
+	answer  map[string]func(context.Context) error
+	results driverhost.FailoverResult
+	update  driverhost.VolumeUpdate
+	most    int // calls in flight at once, at most
+	flying  int
+}
+
+func newDriver() *driver { return &driver{answer: map[string]func(context.Context) error{}} }
+
+// on sets how a call answers; the context is the call's.
+func (d *driver) on(call string, answer func(context.Context) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answer[call] = answer
+}
+
+func (d *driver) call(ctx context.Context, name, detail string) error {
+	d.mu.Lock()
+	d.calls = append(d.calls, strings.TrimSpace(name+" "+detail))
+	answer := d.answer[name]
+	d.flying++
+	d.most = max(d.most, d.flying)
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.flying--
+	}()
+	if answer == nil {
+		return nil
+	}
+	return answer(ctx)
+}
+
+// heard returns the calls so far.
+func (d *driver) heard() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.calls)
+}
+
+func (d *driver) count(prefix string) (n int) {
+	for _, c := range d.heard() {
+		if strings.HasPrefix(c, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *driver) FreezeBackend(ctx context.Context, _ driverhost.Token) error {
+	return d.call(ctx, "freeze", "")
+}
+
+func (d *driver) ThawBackend(ctx context.Context, _ driverhost.Token) error {
+	return d.call(ctx, "thaw", "")
+}
+
+func (d *driver) CreateVolume(ctx context.Context, req driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
+	return d.update, d.call(ctx, "create", fmt.Sprintf("%s@%d", req.Volume.ID, req.Token.Epoch))
+}
+
+func (d *driver) DeleteVolume(ctx context.Context, req driverhost.VolumeRequest) error {
+	return d.call(ctx, "delete", req.Volume.ID)
+}
+
+func (d *driver) ExtendVolume(ctx context.Context, req driverhost.ExtendVolumeRequest) error {
+	return d.call(ctx, "extend", fmt.Sprintf("%s to %d", req.Volume.ID, req.NewSizeGiB))
+}
+
+func (d *driver) CreateSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
+	return d.call(ctx, "snapshot", req.Snapshot.ID)
+}
+
+func (d *driver) DeleteSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
+	return d.call(ctx, "unsnapshot", req.Snapshot.ID)
+}
+
+func (d *driver) Stats(context.Context) (driverhost.Stats, error) {
+	return driverhost.Stats{TotalCapacityGiB: 7}, nil
+}
+
+func (d *driver) Close() error { return d.call(context.Background(), "close", "") }
+
+func (d *driver) failover(ctx context.Context, name string, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+	err := d.call(ctx, name, fmt.Sprintf("%s to %s@%d", req.From, req.Target, req.Token.Epoch))
+	if err != nil {
+		return driverhost.FailoverResult{}, err
+	}
+	return d.results, nil
+}
+
+// activeActive is a driver for clusters, hostOnly one for services outside them.
+type (
+	activeActive struct{ *driver }
+	planner      struct{ activeActive }
+	hostOnly     struct{ *driver }
+)
+
+func (d activeActive) Failover(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+	return d.failover(ctx, "failover", req)
+}
+
+func (d activeActive) FailoverCompleted(ctx context.Context, req driverhost.FailoverCompletedRequest) error {
+	return d.call(ctx, "completed", fmt.Sprintf("%s@%d", req.ActiveBackendID, req.Token.Epoch))
+}
+
+func (d planner) Demote(ctx context.Context, req driverhost.DemoteRequest) error {
+	return d.call(ctx, "demote", fmt.Sprintf("%s for %s@%d", req.From, req.Target, req.Token.Epoch))
+}
+
+func (d hostOnly) FailoverHost(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+	return d.failover(ctx, "failover_host", req)
+}
+
+// node is one host with one service.
+type node struct {
+	*world
+	*driver
+	lease *lease
+	host  *driverhost.Host
+	ended chan error
+	stop  func()
+}
+
+// start runs a host with the service that change describes; the defaults are a
+// member of the cluster with site-b and site-c as targets.
+func start(w *world, d *driver, change func(*driverhost.Config, *driverhost.Service)) *node {
+	w.tb.Helper()
+	n := &node{world: w, driver: d, lease: newLease(), ended: make(chan error, 1)}
+	svc := driverhost.Service{
+		Host: hostName, Node: "n1", Cluster: clusterName, Targets: []string{"site-b", "site-c"}, Lease: n.lease,
+		Open: opener(d, planner{activeActive{d}}),
+	}
+	cfg := driverhost.Config{State: w, Proposer: w, StatsEvery: time.Hour, Logger: hclog.NewNullLogger()}
+	if change != nil {
+		change(&cfg, &svc)
+	}
+	cfg.Services = []driverhost.Service{svc}
+	var err error
+	if n.host, err = driverhost.New(cfg); err != nil {
+		w.tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { n.ended <- n.host.Run(ctx) }()
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-n.ended; err != nil {
+			w.tb.Error(err)
+		}
+	})
+	w.tb.Cleanup(n.stop)
+	synctest.Wait()
+	return n
+}
+
+// opener opens as, recording for which site.
+func opener(d *driver, as driverhost.Driver) driverhost.Opener {
+	return func(ctx context.Context, req driverhost.OpenRequest) (driverhost.Driver, error) {
+		return as, d.call(ctx, "open", fmt.Sprintf("%s@%d", req.ActiveBackendID, req.Token.Epoch))
+	}
+}
+
+// member starts the usual service and waits until it serves.
+func member(tb testing.TB) *node {
+	tb.Helper()
+	n := start(newWorld(tb), newDriver(), nil)
+	n.must(fsm.RegisterService{Host: otherHost, Node: "n2", Cluster: clusterName, Targets: []string{"site-b", "site-c"}})
+	n.lease.grant()
+	synctest.Wait()
+	if err := n.host.Ready(); err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// promote asks for a failover that this member shall execute.
+func (n *node) promote(id string, mode fsm.Mode) {
+	n.tb.Helper()
+	n.must(fsm.RequestFailover{ID: id, Cluster: clusterName, Target: "site-b", Mode: mode})
+	synctest.Wait()
+	n.assign(id, hostName)
+	synctest.Wait()
+}
+
+// serves reports whether the member would admit a volume operation.
+func (n *node) serves() bool {
+	_, ok := n.host.Serves(clusterName)
+	return ok
+}
+
+func (n *node) create(id string) {
+	n.tb.Helper()
+	n.must(fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: hostName}})
+	synctest.Wait()
+}
+
+func untilCancelled(ctx context.Context) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func answers(err error) func(context.Context) error {
+	return func(context.Context) error { return err }
+}
+
+var errBroken = errors.New("connection lost")
+
+// bubble runs a test in false time.
+func bubble(t *testing.T, name string, story func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, story)
+	})
+}
+
+func nullLogger() hclog.Logger { return hclog.NewNullLogger() }
+
+func newHost(tb testing.TB, w *world, services ...driverhost.Service) *driverhost.Host {
+	tb.Helper()
+	h, err := driverhost.New(driverhost.Config{State: w, Proposer: w, Services: services, StatsEvery: time.Hour, Logger: nullLogger()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return h
+}

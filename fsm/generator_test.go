@@ -1,0 +1,211 @@
+package fsm_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// generator makes commands from a seed: most of them plausible in the state it
+// looks at, and some not.
+type generator struct {
+	rng  *rand.Rand
+	term uint64
+	now  fsm.Time
+	made int // ids given so far
+}
+
+func newGenerator(seed uint64) *generator {
+	return &generator{rng: rand.New(rand.NewPCG(seed, 1)), term: 1, now: noon} //nolint:gosec // reproducible on purpose
+}
+
+func pick[T any](g *generator, of ...T) T { return of[g.rng.IntN(len(of))] }
+
+// odds is true once in n times.
+func (g *generator) odds(n int) bool { return g.rng.IntN(n) == 0 }
+
+func (g *generator) host() string {
+	return pick(g, n1, n1, n2, n2, n3, "node4@files", lone, lone, "nobody@files")
+}
+func (g *generator) group() string  { return pick(g, dev, dev, dev, lone, "nobody@files") }
+func (g *generator) target() string { return pick(g, "default", "site-b", "site-c", "site-x", "") }
+func (g *generator) volume() string { return fmt.Sprint("v", g.rng.IntN(12)) }
+func (g *generator) snap() string   { return fmt.Sprint("s", g.rng.IntN(6)) }
+
+// off is n, and once in a while a number beside it.
+func (g *generator) off(n uint64) uint64 {
+	if g.odds(12) {
+		return n + uint64(g.rng.IntN(3)) - 1
+	}
+	return n
+}
+
+// next returns a command for a state.
+func (g *generator) next(s *fsm.State) fsm.Command {
+	g.now += fsm.Time(g.rng.IntN(3)) * second
+	if g.odds(20) {
+		g.term++
+	}
+	switch n := g.rng.IntN(100); {
+	case n < 12:
+		return g.admin(s)
+	case n < 45:
+		return g.storage(s)
+	case n < 52:
+		g.made++
+		return fsm.RequestFailover{ID: fmt.Sprint("f", g.made-g.rng.IntN(2)), Cluster: g.group(), Target: g.target(), Mode: pick(g, fsm.Forced, fsm.Planned)}
+	case n < 66:
+		if cmds := s.Plan(g.observe(s)); len(cmds) > 0 {
+			return pick(g, cmds...)
+		}
+	case n < 80:
+		if cmd := g.member(s); cmd != nil {
+			return cmd
+		}
+	}
+	return g.step(s)
+}
+
+// observe is what a leader may see.
+func (g *generator) observe(s *fsm.State) fsm.Observation {
+	o := fsm.Observation{
+		Term: g.off(g.term), Now: g.now, Node: "node1", Live: map[string]bool{}, Gone: map[string]bool{}, Limits: fsm.DefaultLimits(),
+	}
+	for svc := range s.Services() {
+		switch {
+		case g.odds(6):
+			o.Gone[svc.Host] = true
+		case !g.odds(6):
+			o.Live[svc.Host] = true
+		}
+	}
+	return o
+}
+
+func (g *generator) admin(s *fsm.State) fsm.Command {
+	switch g.rng.IntN(10) {
+	case 0:
+		return fsm.RegisterNode{Node: fsm.Node{ID: fmt.Sprint("node", g.rng.IntN(4))}}
+	case 1:
+		return fsm.RemoveNode{ID: fmt.Sprint("node", g.rng.IntN(4))}
+	case 2, 3:
+		host := g.host()
+		cluster := dev
+		if host == lone {
+			cluster = ""
+		}
+		return fsm.RegisterService{Host: host, Node: host[:5], Cluster: cluster, Targets: []string{"site-b", "site-c"}}
+	case 4:
+		return fsm.DeleteService{Host: g.host(), Term: g.off(g.term)}
+	case 5:
+		return fsm.SetServiceDisabled{Host: g.host(), Disabled: g.odds(2), Reason: "x"}
+	case 6:
+		return fsm.SetClusterDisabled{Cluster: g.group(), Disabled: g.odds(4), Reason: "x"}
+	case 7:
+		return fsm.SetFrozen{Cluster: g.group(), Frozen: g.odds(3), Owner: g.host()}
+	case 8:
+		cl, _ := s.Cluster(dev)
+		return fsm.FreezeReported{Cluster: dev, Host: cl.FreezeOwner, Frozen: cl.Frozen}
+	default:
+		if g.odds(2) {
+			return fsm.DeleteVolumeType{ID: fmt.Sprint("t", g.rng.IntN(3))}
+		}
+		return fsm.CreateVolumeType{Type: fsm.VolumeType{ID: fmt.Sprint("t", g.rng.IntN(3)), Name: fmt.Sprint("n", g.rng.IntN(3))}}
+	}
+}
+
+func (g *generator) storage(s *fsm.State) fsm.Command {
+	switch g.rng.IntN(8) {
+	case 0, 1:
+		return fsm.CreateVolume{Volume: fsm.Volume{ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol"}}
+	case 2:
+		return fsm.DeleteVolume{ID: g.volume(), Host: g.host()}
+	case 3:
+		return fsm.ExtendVolume{ID: g.volume(), Size: int64(g.rng.IntN(9)), Host: g.host()}
+	case 4:
+		return fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: g.snap(), VolumeID: g.volume()}, Host: g.host()}
+	case 5:
+		return fsm.DeleteSnapshot{ID: g.snap(), Host: g.host()}
+	default:
+		host := g.host()
+		for _, op := range s.Owed(host, 1+g.rng.IntN(3)) {
+			cl, _ := s.Cluster(op.Cluster)
+			return fsm.EndOperation{
+				Operation: g.off(op.ID), Host: host, Epoch: g.off(cl.Epoch), Error: pick(g, "", "", "broken"),
+				Update: fsm.VolumeUpdate{ProviderLocation: pick(g, "", "/a", "/b"), ReplicationDriverData: pick(g, "", "d")},
+			}
+		}
+		return fsm.MoveOperations{From: host, To: g.host(), Term: g.off(g.term)}
+	}
+}
+
+// member is a report that a member owes.
+func (g *generator) member(s *fsm.State) fsm.Command {
+	host := g.host()
+	task, _ := s.Todo(host, g.off(1))
+	switch task.Kind {
+	case fsm.TaskDrain:
+		return fsm.MemberDrained{Failover: task.Failover, Attempt: g.off(task.Attempt), Host: host}
+	case fsm.TaskPromote:
+		return fsm.Claim{Failover: task.Failover, Attempt: g.off(task.Attempt), Host: host}
+	case fsm.TaskSwitch:
+		return fsm.MemberSwitched{Host: host, Epoch: g.off(task.Epoch), ActiveBackendID: task.Target, Error: pick(g, "", "", "no route")}
+	case fsm.TaskFreeze, fsm.TaskThaw:
+		return fsm.FreezeReported{Cluster: task.Cluster, Host: host, Frozen: task.Kind == fsm.TaskFreeze}
+	}
+	return nil
+}
+
+// step is a step of an unfinished failover, or of one that is over.
+func (g *generator) step(s *fsm.State) fsm.Command {
+	var f fsm.Failover
+	for _, cluster := range []string{dev, lone} {
+		if open, ok := s.Unfinished(cluster); ok && (f.ID == "" || g.odds(2)) {
+			f = open
+		}
+	}
+	if f.ID == "" || g.odds(20) {
+		f, _ = s.Failover(fmt.Sprint("f", g.rng.IntN(g.made+1)))
+	}
+	attempt, claim := g.off(f.Attempt), g.off(f.ClaimIndex)
+	switch g.rng.IntN(14) {
+	case 0:
+		return fsm.AbortFailover{ID: f.ID}
+	case 1, 2:
+		return fsm.Assign{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Executor: g.host(), Term: g.off(g.term)}
+	case 3, 4:
+		return fsm.Claim{Failover: f.ID, Attempt: attempt, Host: f.Executor}
+	case 5, 6:
+		results := make([]fsm.VolumeResult, g.rng.IntN(4))
+		for i := range results {
+			results[i] = fsm.VolumeResult{VolumeID: g.volume(), Failed: g.odds(3), VolumeUpdate: fsm.VolumeUpdate{ProviderLocation: pick(g, "", "/c")}}
+		}
+		return fsm.StageResults{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Results: results}
+	case 7, 8, 9:
+		return fsm.FailoverCompleted{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Results: uint64(g.rng.IntN(4))}
+	case 10:
+		return fsm.FailoverRefused{
+			Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Error: "no", Reopened: g.odds(3),
+			Refusal: pick(g, fsm.InvalidReplicationTarget, fsm.UnableToFailOver, "Timeout"),
+		}
+	case 11:
+		return fsm.AttemptEnded{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Error: "lost"}
+	case 12:
+		if g.odds(3) {
+			return fsm.GiveUp{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Term: g.off(g.term), Error: "enough"}
+		}
+		return fsm.MemberDrained{Failover: f.ID, Attempt: attempt, Host: g.host()}
+	default:
+		if g.odds(2) {
+			return fsm.FinishFailover{Failover: f.ID, Attempt: attempt, Term: g.off(g.term), Silent: []string{g.host()}}
+		}
+		return fsm.SettleResults{Cluster: f.Cluster, Epoch: g.off(f.Epoch), Term: g.off(g.term)}
+	}
+}
+
+// busy are the statuses that announce an operation.
+func busy(status fsm.VolumeStatus) bool {
+	return slices.Contains([]fsm.VolumeStatus{fsm.StatusCreating, fsm.StatusExtending, fsm.StatusDeleting}, status)
+}

@@ -1,0 +1,85 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// pending counts what Raft was asked and has not answered yet, so that the node
+// can wait for it before it shuts Raft down.
+type pending struct {
+	mu     sync.Mutex
+	closed bool
+	asked  sync.WaitGroup
+}
+
+func (p *pending) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.asked.Add(1)
+	}
+	return !p.closed
+}
+
+// close lets nothing more begin and waits for what has.
+func (p *pending) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.asked.Wait()
+}
+
+// await asks Raft for something and returns its answer, or gives up when ctx ends:
+// a disk that hangs keeps Raft from answering, and must not keep a caller with a
+// deadline. What was asked may come true all the same.
+func await[F raft.Future](ctx context.Context, n *Node, ask func(timeout time.Duration) F) (answer F, err error) {
+	if !n.asked.begin() {
+		return answer, asOurs(raft.ErrRaftShutdown)
+	}
+	type outcome struct {
+		future F
+		err    error
+	}
+	answered := make(chan outcome, 1)
+	go func() {
+		defer n.asked.asked.Done()
+		future := ask(timeLeft(ctx))
+		answered <- outcome{future, future.Error()}
+	}()
+	select {
+	case o := <-answered:
+		return o.future, asOurs(o.err)
+	case <-ctx.Done():
+		return answer, fmt.Errorf("%w: raft has not answered: %w", fsm.ErrNoLeader, context.Cause(ctx))
+	}
+}
+
+// timeLeft is how long Raft may take to accept something.
+func timeLeft(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return max(time.Until(deadline), time.Millisecond)
+	}
+	return 10 * time.Second
+}
+
+// asOurs gives Raft's ways to say "not me" the one code for it. Some of them are
+// ambiguous: the entry may yet commit.
+func asOurs(err error) error {
+	for _, notLeader := range [...]error{
+		raft.ErrNotLeader, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress,
+		raft.ErrRaftShutdown, raft.ErrEnqueueTimeout, raft.ErrAbortedByRestore,
+	} {
+		if errors.Is(err, notLeader) {
+			return fmt.Errorf("%w: %w", fsm.ErrNotLeader, err)
+		}
+	}
+	return err
+}
