@@ -66,7 +66,7 @@ func TestFailoverActions(t *testing.T) {
 			if !strings.Contains(got.message(t), tt.says) {
 				t.Errorf("got %q, want %q", got.message(t), tt.says)
 			}
-			if _, ok := n.failover(clusterAA); ok {
+			if _, ok := n.failover(); ok {
 				t.Error("a failover was started")
 			}
 		})
@@ -95,7 +95,7 @@ func TestFailbackIsPlanned(t *testing.T) {
 		mode fsm.Mode
 	}{{"site-b", fsm.Forced}, {"default", fsm.Planned}} {
 		wantStatus(t, c.do(http.MethodPut, "/v3/os-services/failover", obj{"cluster": clusterAA, "backend_id": step.site}), http.StatusAccepted)
-		f, _ := n.failover(clusterAA)
+		f, _ := n.failover()
 		if f.Mode != step.mode {
 			t.Errorf("to %s: got mode %q, want %q", step.site, f.Mode, step.mode)
 		}
@@ -365,6 +365,22 @@ func TestSnapshots(t *testing.T) {
 	wantStatus(t, c.do(http.MethodDelete, path, nil), http.StatusAccepted)
 	n.work(t)
 	wantStatus(t, c.do(http.MethodGet, path, nil), http.StatusNotFound)
+}
+
+func TestDeleteVolume(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := newClient(t, newServer(t, n))
+	path := "/v3/volumes/" + createVolume(t, c, obj{"size": 1})
+	n.work(t)
+	got := c.do(http.MethodDelete, path, nil)
+	wantStatus(t, got, http.StatusAccepted)
+	if len(got.body) != 0 {
+		t.Errorf("got %s", got.body)
+	}
+	n.work(t)
+	wantStatus(t, c.do(http.MethodGet, path, nil), http.StatusNotFound)
+	wantStatus(t, c.do(http.MethodDelete, path, nil), http.StatusNotFound)
 }
 
 // TestNoServices is a deployment that is still empty.

@@ -95,9 +95,6 @@ func (x *exchange) Write(p []byte) (int, error) {
 	return x.ResponseWriter.Write(p)
 }
 
-// Unwrap is for [http.NewResponseController].
-func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
 // limitWrite gives the next writes of the answer a deadline. A writer that has
 // none, as in a test, has no slow reader either.
 func (x *exchange) limitWrite() {

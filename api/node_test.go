@@ -173,9 +173,9 @@ func (n *fakeNode) Answer(_ context.Context, method string, body []byte) ([]byte
 	return n.answer(method, body)
 }
 
-// failover returns the failover of a cluster that has not ended.
-func (n *fakeNode) failover(cluster string) (f fsm.Failover, ok bool) {
-	n.View(func(s *fsm.State) { f, ok = s.Unfinished(cluster) })
+// failover returns the failover of the cluster that has not ended.
+func (n *fakeNode) failover() (f fsm.Failover, ok bool) {
+	n.View(func(s *fsm.State) { f, ok = s.Unfinished(clusterAA) })
 	return f, ok
 }
 
@@ -183,7 +183,7 @@ func (n *fakeNode) failover(cluster string) (f fsm.Failover, ok bool) {
 // cluster.
 func (n *fakeNode) finish(t *testing.T) {
 	t.Helper()
-	f, ok := n.failover(clusterAA)
+	f, ok := n.failover()
 	if !ok {
 		return
 	}
@@ -199,7 +199,7 @@ func (n *fakeNode) finish(t *testing.T) {
 // claim lets an unfinished failover come as far as a claimed promotion.
 func (n *fakeNode) claim(t *testing.T) {
 	t.Helper()
-	f, _ := n.failover(clusterAA)
+	f, _ := n.failover()
 	for _, m := range f.Members {
 		if m.State == fsm.MemberStateWaiting {
 			n.do(t, fsm.MemberDrained{Failover: f.ID, Attempt: f.Attempt, Host: m.Host})

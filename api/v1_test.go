@@ -67,7 +67,7 @@ func TestRequestFailover(t *testing.T) {
 			if allowed, _ := got.at(t, "allowed").([]any); tt.allows != "" && !slices.Contains(allowed, any(tt.allows)) {
 				t.Errorf("got allowed %v, want %q among them", allowed, tt.allows)
 			}
-			if _, ok := n.failover(clusterAA); ok || tt.says != "" && n.count() != before {
+			if _, ok := n.failover(); ok || tt.says != "" && n.count() != before {
 				t.Error("something changed")
 			}
 		})
@@ -286,7 +286,7 @@ func TestClusterTruth(t *testing.T) {
 	n := newNode(t)
 	c := newClient(t, newServer(t, n))
 	c.do(http.MethodPost, "/v1/failovers", obj{"cluster": clusterAA, "backend_id": "site-b"})
-	f, _ := n.failover(clusterAA)
+	f, _ := n.failover()
 	n.claim(t)
 	n.do(t, fsm.FailoverCompleted{Failover: f.ID, Attempt: 1, ClaimIndex: n.index})
 	n.switched(t, "vol1@aa", "")

@@ -125,8 +125,9 @@ func (w *world) volume(id string) (v fsm.Volume) {
 	return v
 }
 
-func (w *world) service(host string) (svc fsm.Service) {
-	w.View(func(s *fsm.State) { svc, _ = s.Service(host) })
+// self returns the service that is run here.
+func (w *world) self() (svc fsm.Service) {
+	w.View(func(s *fsm.State) { svc, _ = s.Service(hostName) })
 	return svc
 }
 
@@ -137,10 +138,10 @@ func (w *world) assign(id, executor string) {
 	w.must(fsm.Assign{Failover: id, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Executor: executor, Term: 1})
 }
 
-// switchTo commits a whole failover that another member has executed.
-func (w *world) switchTo(id, target string) {
+// switchTo commits a whole failover to site-b that another member has executed.
+func (w *world) switchTo(id string) {
 	w.tb.Helper()
-	w.must(fsm.RequestFailover{ID: id, Cluster: clusterName, Target: target, Mode: fsm.Forced})
+	w.must(fsm.RequestFailover{ID: id, Cluster: clusterName, Target: "site-b", Mode: fsm.Forced})
 	w.assign(id, otherHost)
 	w.must(fsm.Claim{Failover: id, Attempt: 1, Host: otherHost})
 	w.must(fsm.FailoverCompleted{Failover: id, Attempt: 1, ClaimIndex: w.failover(id).ClaimIndex})
@@ -287,7 +288,7 @@ func (d *driver) Stats(context.Context) (driverhost.Stats, error) {
 
 func (d *driver) Close() error { return d.call(context.Background(), "close", "") }
 
-func (d *driver) failover(ctx context.Context, name string, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+func (d *driver) promotion(ctx context.Context, name string, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
 	err := d.call(ctx, name, fmt.Sprintf("%s to %s@%d", req.From, req.Target, req.Token.Epoch))
 	if err != nil {
 		return driverhost.FailoverResult{}, err
@@ -303,7 +304,7 @@ type (
 )
 
 func (d activeActive) Failover(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
-	return d.failover(ctx, "failover", req)
+	return d.promotion(ctx, "failover", req)
 }
 
 func (d activeActive) FailoverCompleted(ctx context.Context, req driverhost.FailoverCompletedRequest) error {
@@ -315,7 +316,7 @@ func (d planner) Demote(ctx context.Context, req driverhost.DemoteRequest) error
 }
 
 func (d hostOnly) FailoverHost(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
-	return d.failover(ctx, "failover_host", req)
+	return d.promotion(ctx, "failover_host", req)
 }
 
 // node is one host with one service.
@@ -379,12 +380,12 @@ func member(tb testing.TB) *node {
 	return n
 }
 
-// promote asks for a failover that this member shall execute.
-func (n *node) promote(id string, mode fsm.Mode) {
+// promote asks for a failover, f, that this member shall execute.
+func (n *node) promote(mode fsm.Mode) {
 	n.tb.Helper()
-	n.must(fsm.RequestFailover{ID: id, Cluster: clusterName, Target: "site-b", Mode: mode})
+	n.must(fsm.RequestFailover{ID: "f", Cluster: clusterName, Target: "site-b", Mode: mode})
 	synctest.Wait()
-	n.assign(id, hostName)
+	n.assign("f", hostName)
 	synctest.Wait()
 }
 

@@ -72,11 +72,12 @@ func (w *worker) claim(ctx context.Context, task fsm.Task) (promotion, error) {
 }
 
 // mayCall is asked right before each call of a promotion: may the driver still be
-// called under this claim?
+// called under this claim? It asks the clock of the lease too: in a process that
+// was stopped, the timer that ends a context may come too late.
 func (w *worker) mayCall(claimed context.Context, p promotion) error {
 	err := context.Cause(claimed)
-	if err == nil {
-		err = w.stillHolds(p.held)
+	if now, _ := w.svc.Lease.Current(); err == nil && now != p.held {
+		err = errNoLease
 	}
 	if err != nil {
 		return fmt.Errorf("claim %d: %w", p.claim, err)

@@ -345,16 +345,6 @@ func (w *worker) whileState(ctx context.Context, holds func(*fsm.State) bool) (c
 // errSuperseded is the cause with which a call ends that is no longer wanted.
 var errSuperseded = errors.New("superseded by a later decision")
 
-// stillHolds reports whether the lease has not lapsed since it was held, however
-// shortly. It asks the clock: of a process that was stopped the timer that ends
-// the context may come later than what it was about to do.
-func (w *worker) stillHolds(held context.Context) error {
-	if now, _ := w.svc.Lease.Current(); now != held {
-		return errNoLease
-	}
-	return nil
-}
-
 // awaitLease returns the context of the lease as soon as one is held.
 func (w *worker) awaitLease(ctx context.Context) (context.Context, error) {
 	for {

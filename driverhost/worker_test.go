@@ -21,7 +21,7 @@ func TestG10_DriverIsToldTheCommittedSiteBeforeItsFirstCall(t *testing.T) {
 			w.must(fsm.RegisterService{Host: host, Node: host[:2], Cluster: clusterName, Targets: []string{"site-b", "site-c"}})
 		}
 		w.must(fsm.CreateVolume{Volume: fsm.Volume{ID: "v", Size: 1, Host: hostName}})
-		w.switchTo("f", "site-b")
+		w.switchTo("f")
 
 		n := start(w, newDriver(), nil)
 		if got := n.heard(); len(got) != 0 {
@@ -149,7 +149,7 @@ func TestMemberWhoseDriverRefusesTheSite(t *testing.T) {
 	bubble(t, "reports it once, is asked with back-off, and heals", func(t *testing.T) {
 		n := member(t)
 		n.on("completed", answers(errBroken))
-		n.switchTo("f", "site-b")
+		n.switchTo("f")
 		synctest.Wait()
 		before := n.proposed("MemberSwitched")
 		for i := range 500 { // others commit, which is no reason to ask again
@@ -167,23 +167,23 @@ func TestMemberWhoseDriverRefusesTheSite(t *testing.T) {
 		if again := n.proposed("MemberSwitched"); again != before {
 			t.Errorf("the same error was reported %d times", again-before+1)
 		}
-		svc := n.service(hostName)
+		svc := n.self()
 		if svc.Reported.Error != errBroken.Error() || svc.DisabledReason != fsm.ReasonDriverError || n.serves() {
 			t.Errorf("service = %+v, serves %v", svc, n.serves())
 		}
 		n.on("completed", nil)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if svc := n.service(hostName); svc.Reported.Error != "" || !n.serves() {
+		if svc := n.self(); svc.Reported.Error != "" || !n.serves() {
 			t.Errorf("it has not healed: %+v", svc)
 		}
 	})
 	bubble(t, "in words that are no text, and many", func(t *testing.T) {
 		n := member(t)
 		n.on("completed", answers(errors.New(strings.Repeat("\xff\xfe", 1<<20))))
-		n.switchTo("f", "site-b")
+		n.switchTo("f")
 		synctest.Wait()
-		if got := n.service(hostName).Reported.Error; got == "" || len(got) > 2000 {
+		if got := n.self().Reported.Error; got == "" || len(got) > 2000 {
 			t.Errorf("an error of %d bytes was reported", len(got))
 		}
 	})
@@ -259,7 +259,7 @@ func TestG11_RegistrationIsTheMembersOnly(t *testing.T) {
 		n := member(t)
 		n.must(fsm.DeleteService{Host: hostName, Term: 1})
 		synctest.Wait()
-		if svc := n.service(hostName); svc.Node != "n1" {
+		if svc := n.self(); svc.Node != "n1" {
 			t.Errorf("service = %+v", svc)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -257,9 +258,7 @@ func (c *Client) newRequest(ctx context.Context, base string, r request, body []
 	if err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.header)
 	req.Header.Set("X-Auth-Token", c.opts.User+":"+c.opts.Project)
 	req.Header.Set("OpenStack-API-Version", microversion)
 	if req.Header.Get("Accept") == "" {

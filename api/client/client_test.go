@@ -371,7 +371,7 @@ func TestEventsResume(t *testing.T) {
 			mu.Unlock()
 			w.Header().Set("Content-Type", "text/event-stream")
 			for _, e := range events {
-				fmt.Fprint(w, e)
+				_, _ = io.WriteString(w, e)
 			}
 		})
 	}

@@ -176,29 +176,43 @@ func (c *Client) changed(ctx context.Context, f Failover) (Failover, error) {
 // Failovers yields the failovers of a cluster, or of all with an empty one, newest
 // first, a page at a time. An error is the last thing it yields.
 func (c *Client) Failovers(ctx context.Context, cluster string) iter.Seq2[Failover, error] {
-	return func(yield func(Failover, error) bool) {
+	return pages(func(marker string) ([]Failover, string, error) {
 		query := url.Values{}
-		if cluster != "" {
-			query.Set("cluster", cluster)
-		}
-		for {
-			var page struct {
-				Failovers []Failover `json:"failovers"`
-				Next      string     `json:"next"`
+		for name, value := range map[string]string{"cluster": cluster, "marker": marker} {
+			if value != "" {
+				query.Set(name, value)
 			}
-			if err := c.do(ctx, request{method: http.MethodGet, path: "/v1/failovers", query: query}, &page); err != nil {
-				yield(Failover{}, err)
+		}
+		var page struct {
+			Failovers []Failover `json:"failovers"`
+			Next      string     `json:"next"`
+		}
+		err := c.do(ctx, request{method: http.MethodGet, path: "/v1/failovers", query: query}, &page)
+		return page.Failovers, page.Next, err
+	})
+}
+
+// pages yields what read returns for one marker after the other, from an empty one
+// until an empty one.
+func pages[T any](read func(marker string) (page []T, next string, err error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		marker := ""
+		for {
+			page, next, err := read(marker)
+			if err != nil {
+				var none T
+				yield(none, err)
 				return
 			}
-			for _, f := range page.Failovers {
-				if !yield(f, nil) {
+			for _, item := range page {
+				if !yield(item, nil) {
 					return
 				}
 			}
-			if page.Next == "" {
+			if next == "" {
 				return
 			}
-			query.Set("marker", page.Next)
+			marker = next
 		}
 	}
 }

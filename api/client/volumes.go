@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 // Volume is a volume as Cinder shows it.
@@ -57,43 +58,35 @@ func (c *Client) Volume(ctx context.Context, id string) (Volume, error) {
 // Volumes yields all volumes, newest first, a page at a time. An error is the last
 // thing it yields.
 func (c *Client) Volumes(ctx context.Context) iter.Seq2[Volume, error] {
-	return func(yield func(Volume, error) bool) {
-		query := url.Values{"limit": {pageSize}}
-		for {
-			var page struct {
-				Volumes []Volume `json:"volumes"`
-				Links   []link   `json:"volumes_links"`
-			}
-			err := c.do(ctx, request{method: http.MethodGet, path: "/v3/volumes/detail", query: query}, &page)
-			if err != nil {
-				yield(Volume{}, err)
-				return
-			}
-			for _, v := range page.Volumes {
-				if !yield(v, nil) {
-					return
-				}
-			}
-			if len(page.Volumes) == 0 || !hasNext(page.Links) {
-				return
-			}
-			query.Set("marker", page.Volumes[len(page.Volumes)-1].ID)
+	return pages(func(marker string) ([]Volume, string, error) {
+		var page struct {
+			Volumes []Volume `json:"volumes"`
+			Links   []link   `json:"volumes_links"`
 		}
-	}
+		err := c.do(ctx, request{method: http.MethodGet, path: "/v3/volumes/detail", query: from(marker)}, &page)
+		next := ""
+		if n := len(page.Volumes); n > 0 && slices.ContainsFunc(page.Links, link.next) {
+			next = page.Volumes[n-1].ID
+		}
+		return page.Volumes, next, err
+	})
 }
 
+// from asks for the page after a marker.
+func from(marker string) url.Values {
+	query := url.Values{"limit": {pageSize}}
+	if marker != "" {
+		query.Set("marker", marker)
+	}
+	return query
+}
+
+// link is how Cinder says that there is another page.
 type link struct {
 	Rel string `json:"rel"`
 }
 
-func hasNext(links []link) bool {
-	for _, l := range links {
-		if l.Rel == "next" {
-			return true
-		}
-	}
-	return false
-}
+func (l link) next() bool { return l.Rel == "next" }
 
 // DeleteVolume asks for a volume to be deleted. It answers while that is under way.
 func (c *Client) DeleteVolume(ctx context.Context, id string) error {
@@ -143,29 +136,18 @@ func (c *Client) Snapshot(ctx context.Context, id string) (Snapshot, error) {
 // Snapshots yields all snapshots, newest first, a page at a time. An error is the
 // last thing it yields.
 func (c *Client) Snapshots(ctx context.Context) iter.Seq2[Snapshot, error] {
-	return func(yield func(Snapshot, error) bool) {
-		query := url.Values{"limit": {pageSize}}
-		for {
-			var page struct {
-				Snapshots []Snapshot `json:"snapshots"`
-				Links     []link     `json:"snapshots_links"`
-			}
-			err := c.do(ctx, request{method: http.MethodGet, path: "/v3/snapshots/detail", query: query}, &page)
-			if err != nil {
-				yield(Snapshot{}, err)
-				return
-			}
-			for _, s := range page.Snapshots {
-				if !yield(s, nil) {
-					return
-				}
-			}
-			if len(page.Snapshots) == 0 || !hasNext(page.Links) {
-				return
-			}
-			query.Set("marker", page.Snapshots[len(page.Snapshots)-1].ID)
+	return pages(func(marker string) ([]Snapshot, string, error) {
+		var page struct {
+			Snapshots []Snapshot `json:"snapshots"`
+			Links     []link     `json:"snapshots_links"`
 		}
-	}
+		err := c.do(ctx, request{method: http.MethodGet, path: "/v3/snapshots/detail", query: from(marker)}, &page)
+		next := ""
+		if n := len(page.Snapshots); n > 0 && slices.ContainsFunc(page.Links, link.next) {
+			next = page.Snapshots[n-1].ID
+		}
+		return page.Snapshots, next, err
+	})
 }
 
 // DeleteSnapshot asks for a snapshot to be deleted.

@@ -155,6 +155,12 @@ func planned(ctx context.Context, d *file.Driver, token driverhost.Token, from, 
 	})
 }
 
+// reopen opens a site again after a switchover that was refused, as its executor
+// does.
+func reopen(ctx context.Context, d *file.Driver, token driverhost.Token, old, target string, vs ...driverhost.Volume) (driverhost.FailoverResult, error) {
+	return d.Failover(ctx, driverhost.FailoverRequest{Token: token, ID: "p", From: target, Target: old, Volumes: vs})
+}
+
 func use(t *testing.T, site string, token driverhost.Token, ds ...*file.Driver) {
 	t.Helper()
 	for _, d := range ds {

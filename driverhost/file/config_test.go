@@ -53,3 +53,20 @@ func TestConfigFromYAML(t *testing.T) {
 		t.Errorf("configuration is %+v", cfg)
 	}
 }
+
+func TestBackendFromOptions(t *testing.T) {
+	t.Parallel()
+	decoding := func(text string) func(any) error {
+		return func(into any) error { return yaml.UnmarshalWithOptions([]byte(text), into, yaml.Strict()) }
+	}
+	b, err := file.Backend(decoding("sites: {default: /a, site-c: /c, site-b: /b}"))
+	must(t, err)
+	if b.Open == nil || len(b.Targets) != 2 || b.Targets[0] != secondary {
+		t.Errorf("backend is %+v", b)
+	}
+	for _, text := range []string{"sites: {default: /a}\nreplication_intervall: 1s", "sites: {site-b: /b}"} {
+		if _, err := file.Backend(decoding(text)); err == nil {
+			t.Errorf("options were taken: %s", text)
+		}
+	}
+}

@@ -3,8 +3,10 @@ package file_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -245,4 +247,51 @@ func TestStaleSiteInUseIsFenced(t *testing.T) {
 	eventually(t, "the old site is fenced", func() bool { return len(b.journal(primary, file.CallFence)) == 1 })
 	_, err = d.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
 	wantErr(t, err, driverhost.ErrFenced)
+}
+
+// A fading context ends when it has been asked for its error so many times.
+type fading struct {
+	context.Context
+
+	left *atomic.Int64
+}
+
+func (f fading) Err() error {
+	if f.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return f.Context.Err()
+}
+
+// A failover that is no longer wanted ends anywhere. It then says so, and the
+// next one completes it.
+func TestFailoverCancelledAnywhere(t *testing.T) {
+	t.Parallel()
+	vs := []driverhost.Volume{replicated("v1"), replicated("v2"), replicated("v3")}
+	for asked := range int64(40) {
+		t.Run(fmt.Sprint(asked), func(t *testing.T) {
+			t.Parallel()
+			b := newBackend(t, secondary)
+			d := b.open("node1", primary)
+			must(t, d.Close())
+			for i, v := range vs {
+				create(t, d, epoch(1), v)
+				write(t, b.volume(primary, v.ID), 0, pattern(byte(i+1)))
+			}
+			left := &atomic.Int64{}
+			left.Store(asked)
+			res, err := failover(fading{t.Context(), left}, d, epoch(2), secondary, vs...)
+			if err == nil && len(res.Volumes) != len(vs) {
+				t.Fatalf("success with %d of %d volumes", len(res.Volumes), len(vs))
+			}
+			if err != nil {
+				wantErr(t, err, context.Canceled)
+			}
+			res, err = failover(t.Context(), d, driverhost.Token{Epoch: 2, Claim: 101}, secondary, vs...)
+			noneFailed(t, res, err)
+			for i, v := range vs {
+				checkVolume(t, b.volume(secondary, v.ID), gib, byte(i+1))
+			}
+		})
+	}
 }

@@ -2,9 +2,11 @@ package file_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,21 +109,78 @@ func TestFailedDemoteIsOpenedAgain(t *testing.T) {
 	d := b.open("node1", primary)
 	v := replicated("v1")
 	create(t, d, epoch(1), v)
-	back := b.away(secondary)
-	_, err := planned(t.Context(), d, epoch(2), primary, secondary, v)
-	if err == nil || errors.Is(err, driverhost.ErrFenced) {
-		t.Fatalf("demote without a target: %v", err)
+	damage := b.path(primary, "meta", "volume-damaged")
+	must(t, os.WriteFile(damage, nil, 0o600))
+	if _, err := planned(t.Context(), d, epoch(2), primary, secondary, v); err == nil || errors.Is(err, driverhost.ErrFenced) {
+		t.Fatalf("demote without a complete copy: %v", err)
 	}
-	_, err = d.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
+	_, err := d.CreateVolume(t.Context(), driverhost.VolumeRequest{Token: epoch(1), Volume: v})
 	wantErr(t, err, driverhost.ErrFenced)
 
-	res, err := failover(t.Context(), d, epoch(2), primary, v)
+	res, err := reopen(t.Context(), d, epoch(2), primary, secondary, v)
 	noneFailed(t, res, err)
 	create(t, d, epoch(2), replicated("v2"))
-	back()
+	must(t, os.Remove(damage))
 	write(t, b.volume(primary, "v1"), 0, pattern(1))
 	b.synced(d, secondary)
 	same(t, b.volume(primary, "v1"), b.replica(secondary, "v1"))
+}
+
+func TestDemoteDoesNotBeginWithoutItsTarget(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, d, epoch(1), v)
+	back := b.away(secondary)
+	demote := driverhost.DemoteRequest{Token: epoch(2), ID: "p", From: primary, Target: secondary}
+	wantErr(t, d.Demote(t.Context(), demote), fs.ErrNotExist)
+	create(t, d, epoch(1), replicated("v2"))
+	if got := mode(t, b.volume(primary, "v1")); got != 0o600 {
+		t.Errorf("mode is %o", got)
+	}
+	back()
+	must(t, d.Demote(t.Context(), demote))
+	b.away(secondary)
+	wantErr(t, d.Demote(t.Context(), demote), driverhost.ErrTargetUnreachable) // somebody may have promoted it
+}
+
+// The old primary is back, but has not followed yet, when a failback to it is
+// given up. Its old data must not come to the site that is opened again.
+func TestGivenUpFailbackBringsNoOldData(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	b.cfg.LastSyncTimeout = time.Minute
+	d := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, d, epoch(1), v)
+	write(t, b.volume(primary, "v1"), 0, pattern(1))
+	b.synced(d, secondary)
+	must(t, d.Close())
+	back := b.away(primary)
+	res, err := failover(t.Context(), d, epoch(2), secondary, v)
+	noneFailed(t, res, err)
+	write(t, b.volume(secondary, "v1"), 0, pattern(2))
+	back()
+
+	f, err := os.OpenFile(b.path(primary, "replication"), os.O_RDWR, 0)
+	must(t, err)
+	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := planned(ctx, d, epoch(3), secondary, primary, v)
+		ended <- err
+	}()
+	eventually(t, "the secondary is demoted", func() bool { return len(b.journal(secondary, file.CallDemote)) == 1 })
+	cancel()
+	wantErr(t, <-ended, context.Canceled)
+	must(t, f.Close())
+	res, err = reopen(t.Context(), d, epoch(3), secondary, primary, v)
+	noneFailed(t, res, err)
+	checkVolume(t, b.volume(secondary, "v1"), gib, 2)
+	must(t, d.Round(t.Context(), secondary, primary, epoch(3)))
+	checkVolume(t, b.replica(primary, "v1"), gib, 2)
 }
 
 func TestDemoteClosesTheSiteInUse(t *testing.T) {

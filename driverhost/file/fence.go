@@ -47,7 +47,8 @@ func (s *site) demote(st siteState, token driverhost.Token) error {
 }
 
 // Demote closes the site in use for writes and for calls below the token, and
-// copies to the target what it lacks.
+// copies to the target what it lacks. With a target that cannot be reached it
+// does not begin.
 func (d *Driver) Demote(ctx context.Context, req driverhost.DemoteRequest) error {
 	from, err := d.site(req.From)
 	if err != nil {
@@ -64,19 +65,24 @@ func (d *Driver) Demote(ctx context.Context, req driverhost.DemoteRequest) error
 }
 
 func (d *Driver) demote(ctx context.Context, req driverhost.DemoteRequest, from, target *site) error {
+	to, unreachable := target.state()
 	e := d.entry(CallDemote, req.Token)
 	e.Failover = req.ID
 	var was siteState
 	err := from.exclusive(ctx, func(st siteState) error {
-		if was = st; st.Role != roleActive && st.Role != roleDemoted {
+		was = st
+		again := st.Role == roleDemoted && st.Failover == req.ID
+		switch {
+		case st.Role != roleActive && st.Role != roleDemoted:
 			return fmt.Errorf("site %s is %s, not in use", from.id, st.Role)
+		case unreachable != nil && again: // and may have promoted the target
+			return fmt.Errorf("%w: %w", driverhost.ErrTargetUnreachable, unreachable)
+		case unreachable != nil:
+			return unreachable
 		}
+		st.Failover = req.ID
 		return d.fenceLocked(from, st, e, req.Token)
 	})
-	if err != nil {
-		return err
-	}
-	to, err := target.state()
 	if err != nil {
 		return err
 	}

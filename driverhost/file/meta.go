@@ -74,7 +74,6 @@ func (s *site) discard(m sidecar) error {
 func (s *site) noteDeleted(name string) error {
 	for _, peer := range s.peers {
 		dir := s.file("deleted", peer)
-		// A site that was added to the backend has no directory here yet.
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}

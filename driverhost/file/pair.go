@@ -80,19 +80,23 @@ func (p *pair) round(ctx context.Context) error {
 // prepare makes the target a secondary of the source and ends what a crash of
 // an earlier round left half-done.
 func (p *pair) prepare(ctx context.Context) error {
-	st, err := p.src.state()
+	src, err := p.src.state()
 	if err != nil {
 		return err
 	}
-	p.srcID = st.ID
-	if err := p.onTarget(ctx, func(st siteState) error { return p.follow(ctx, st) }); err != nil {
+	p.srcID = src.ID
+	if err := p.onTarget(ctx, func(st siteState) error { return p.follow(ctx, src, st) }); err != nil {
 		return err
 	}
 	return p.deleteNoted(ctx)
 }
 
-// follow makes the target a secondary of the source.
-func (p *pair) follow(ctx context.Context, st siteState) error {
+// follow makes the target, which is in the state st, a secondary of the source.
+func (p *pair) follow(ctx context.Context, src, st siteState) error {
+	if src.Opened.Less(st.Opened) {
+		return fmt.Errorf("source %s was in use until epoch %d, before %s was from epoch %d: %w",
+			p.src.id, src.Opened.Epoch, p.dst.id, st.Opened.Epoch, driverhost.ErrFenced)
+	}
 	was := st
 	if st.Role == roleDemoted {
 		if err := p.dst.adopt(); err != nil {
@@ -276,7 +280,7 @@ func (p *pair) deleteNoted(ctx context.Context) error {
 	err := p.src.exclusive(ctx, func(siteState) (err error) {
 		names, err = listNames(dir, isName)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the target is new to the backend
+			return nil // nothing was ever deleted
 		}
 		return err
 	})

@@ -30,7 +30,7 @@ func (p *promotion) open(ctx context.Context) (driverhost.FailoverResult, error)
 func (p *promotion) moveAll(ctx context.Context, st siteState, e *JournalEntry, res *driverhost.FailoverResult) error {
 	s := p.target
 	if st.Role != roleActive {
-		st.Role, st.Reserved, st.Follows = roleOpening, false, st.Token
+		st.Role, st.Reserved, st.Follows, st.Opened = roleOpening, false, st.Token, st.Token
 		if err := s.writeState(st); err != nil {
 			return err
 		}
@@ -136,6 +136,6 @@ func (s *site) finishOpening(st siteState) error {
 	if err := remove(s.file("synced")); err != nil {
 		return err
 	}
-	st.Role, st.Follows = roleActive, st.Token
+	st.Role, st.Follows, st.Opened = roleActive, st.Token, st.Token
 	return s.writeState(st)
 }

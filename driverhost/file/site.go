@@ -155,11 +155,7 @@ func (s *site) alone(sites map[string]*site) bool {
 }
 
 func (s *site) makeDirs() error {
-	dirs := []string{"volumes", "snapshots", "meta", "replicas", "maps", "staging"}
-	for _, id := range s.peers {
-		dirs = append(dirs, filepath.Join("deleted", id))
-	}
-	for _, dir := range dirs {
+	for _, dir := range []string{"volumes", "snapshots", "meta", "replicas", "maps", "staging"} {
 		if err := os.MkdirAll(s.file(dir), 0o700); err != nil {
 			return err
 		}

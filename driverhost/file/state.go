@@ -29,7 +29,10 @@ type siteState struct {
 	// Follows bounds replication from below: a source with a lower token is
 	// not, or no longer, the one to follow.
 	Follows driverhost.Token `json:"follows"`
-	// Failover is the last one that began to promote this site.
+	// Opened is the token under which the site was last made the one in use.
+	// No site takes a copy from one that was in use before it.
+	Opened driverhost.Token `json:"opened"`
+	// Failover is the last one that began to promote or to demote this site.
 	Failover string `json:"failover,omitempty"`
 	// Reserved is set from the start of a promotion until replicas move, or
 	// the promotion is undone: meanwhile only sources of its token are taken.

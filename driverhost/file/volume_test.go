@@ -307,6 +307,36 @@ func TestStatsOfASiteThatIsGone(t *testing.T) {
 	}
 }
 
+// What a target knows of another source, or of a time before it was promoted, is
+// no measure of how well it follows.
+func TestStatsForgetEarlierSources(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary, third)
+	d := b.open("node1", primary)
+	create(t, d, epoch(1), replicated("v1"))
+	b.synced(d, secondary)
+	b.synced(d, third)
+	must(t, d.Close())
+	res, err := failover(t.Context(), d, epoch(2), secondary, replicated("v1"))
+	noneFailed(t, res, err)
+	unknown := func(site string) {
+		t.Helper()
+		stats, err := d.Stats(t.Context())
+		must(t, err)
+		for _, s := range stats.Targets {
+			if s.BackendID == site && (s.Healthy || !s.LastSync.IsZero() || s.Lag >= 0) {
+				t.Errorf("target is %+v", s)
+			}
+		}
+	}
+	use(t, secondary, epoch(2), d)
+	unknown(third)
+	res, err = failover(t.Context(), d, epoch(3), primary, replicated("v1"))
+	noneFailed(t, res, err)
+	use(t, primary, epoch(3), d)
+	unknown(secondary)
+}
+
 func TestReplicationTargets(t *testing.T) {
 	t.Parallel()
 	got := newBackend(t, third, secondary).open("node1", primary).ReplicationTargets()

@@ -21,9 +21,14 @@ import (
 	"github.com/lockstep-storage/lockstep/raftnode"
 )
 
+// Drivers are the drivers that a node can run.
+func Drivers() driverhost.Registry {
+	return driverhost.Registry{config.DriverFile: file.Backend}
+}
+
 // Run runs the node that cfg describes until ctx ends, or until a part of it
 // fails. Release is the version of the build.
-func Run(ctx context.Context, cfg config.Config, release string, logger hclog.Logger) error {
+func Run(ctx context.Context, cfg config.Config, release string, drivers driverhost.Registry, logger hclog.Logger) error {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.API.Listen)
 	if err != nil {
@@ -37,7 +42,7 @@ func Run(ctx context.Context, cfg config.Config, release string, logger hclog.Lo
 		return err
 	}
 	parts := &lifecycle{logger: logger}
-	hosts, err := newHosts(cfg, process, logger)
+	hosts, err := newHosts(cfg, process, drivers, logger)
 	if err != nil {
 		return parts.abandon(process, err)
 	}
@@ -78,21 +83,17 @@ func openNode(ctx context.Context, cfg config.Config, release string, peers raft
 }
 
 // newHosts opens nothing yet: a driver is opened once its service holds a lease.
-func newHosts(cfg config.Config, process *raftnode.Process, logger hclog.Logger) (*driverhost.Host, error) {
+func newHosts(cfg config.Config, process *raftnode.Process, drivers driverhost.Registry, logger hclog.Logger) (*driverhost.Host, error) {
 	var services []driverhost.Service
 	for _, backend := range cfg.Backends {
-		options, err := backend.File()
-		if err != nil {
-			return nil, fmt.Errorf("backend %s: %w", backend.Name, err)
-		}
-		open, err := file.New(options)
+		driver, err := drivers.Backend(backend.Driver, backend.Options.Decode)
 		if err != nil {
 			return nil, fmt.Errorf("backend %s: %w", backend.Name, err)
 		}
 		host := backend.Host(cfg.Node)
 		services = append(services, driverhost.Service{
-			Host: host, Node: cfg.Node, Cluster: backend.Cluster, Targets: options.Targets(),
-			Open: open, Lease: process.NewLease(host),
+			Host: host, Node: cfg.Node, Cluster: backend.Cluster, Targets: driver.Targets,
+			Open: driver.Open, Lease: process.NewLease(host),
 		})
 	}
 	return driverhost.New(driverhost.Config{State: process, Proposer: process, Services: services, Logger: logger.Named("driverhost")})

@@ -25,7 +25,7 @@ func (a *app) agent() *cobra.Command {
 			logger := hclog.New(&hclog.LoggerOptions{
 				Name: "lockstep", Level: hclog.LevelFromString(cfg.LogLevel), Output: a.Err, TimeFormat: "2006-01-02T15:04:05.000Z0700",
 			})
-			return agent.Run(cmd.Context(), cfg, a.release(), logger)
+			return agent.Run(cmd.Context(), cfg, a.release(), agent.Drivers(), logger)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (required); see 'lockstep config example'")

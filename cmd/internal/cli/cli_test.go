@@ -120,10 +120,10 @@ func request(w http.ResponseWriter, r *http.Request) {
 	status, body := http.StatusAccepted, any(map[string]client.Failover{
 		"done@b": done, "failed@b": failed, "partial@b": partial, "running@b": running, "": {ID: "f1", Host: asked.Host, Target: asked.BackendID, Phase: "draining"},
 	}[asked.Cluster])
-	switch {
-	case asked.Cluster == "n@b":
+	switch asked.Cluster {
+	case "n@b":
 		status, body = http.StatusNotFound, map[string]any{"code": "not_found", "detail": `cluster or host "n@b" could not be found`}
-	case asked.Cluster == "busy@b":
+	case "busy@b":
 		status, body = http.StatusConflict, map[string]any{"code": "failing_over", "detail": "failover f4 is promoting"}
 	}
 	w.WriteHeader(status)
@@ -172,7 +172,7 @@ func TestExitCodes(t *testing.T) {
 		"volume extend db many":      {cli.ExitUsage, "whole number"},
 		"dev --dir /d --nodes 0":     {cli.ExitError, "1 to 20"},
 		"cluster show nope":          {cli.ExitRefused, "cluster list"},
-		"failovers show none":        {cli.ExitRefused, "could not be found"},
+		"failovers show none":        {cli.ExitRefused, "failovers list"},
 		"failovers abort f1":         {cli.ExitRefused, "done already"},
 		"failover busy@b site-b -y":  {cli.ExitRefused, "failovers watch"},
 		"volume show nope":           {cli.ExitRefused, "volume list"},

@@ -138,8 +138,10 @@ func adviceOn(refused *client.Error) string {
 	case "disabled":
 		return "'lockstep cluster enable NAME' lets it take new work, after a failover on the new site"
 	case client.CodeNotFound:
-		if strings.Contains(refused.Field, "volume") || strings.Contains(refused.Message, "olume") {
-			return "'lockstep volume list' shows what there is"
+		for noun, list := range map[string]string{"failover ": "failovers", "Volume ": "volume", "Snapshot ": "snapshot"} {
+			if strings.HasPrefix(refused.Message, noun) {
+				return fmt.Sprintf("'lockstep %s list' shows what there is", list)
+			}
 		}
 		return "'lockstep cluster list' and 'lockstep service list' show what there is"
 	}

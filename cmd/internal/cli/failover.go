@@ -141,16 +141,20 @@ func askName(in io.Reader, out io.Writer, name, target string) error {
 // about the service outside clusters of that name.
 func clusterOrHost(name string, call func(cluster, host string) error) error {
 	err := call(name, "")
-	if refused, ok := errors.AsType[*client.Error](err); ok && missing(refused) && call("", name) == nil {
-		return nil
+	if !missing(err) {
+		return err
+	}
+	if second := call("", name); !missing(second) {
+		return second
 	}
 	return err
 }
 
 // missing reports whether a refusal says that there is no such thing. Cinder
-// answers a failover or freeze of an unknown cluster with 400.
-func missing(refused *client.Error) bool {
-	return refused.Code == client.CodeNotFound || strings.Contains(refused.Message, "could not be found")
+// answers a freeze of an unknown cluster with 400.
+func missing(err error) bool {
+	refused, ok := errors.AsType[*client.Error](err)
+	return ok && (refused.Code == client.CodeNotFound || strings.Contains(refused.Message, "No service found"))
 }
 
 func (a *app) failovers() *cobra.Command {
@@ -267,17 +271,15 @@ func (a *app) failoverAbort(cmd *cobra.Command, id string) error {
 
 // watch shows a failover until it has ended, and says with an exit code how.
 func (a *app) watch(ctx context.Context, c *client.Client, id string) error {
-	p := a.progress()
-	last, err := follow(ctx, c, id, p)
-	p.close()
-	switch {
-	case err != nil && (context.Cause(ctx) == errDeadline || errors.Is(err, context.DeadlineExceeded)) && last.ID != "": //nolint:errorlint // the cause is the very value
-		return &exitError{code: ExitRunning, err: fmt.Errorf("failover %s is still %s; watch it with: lockstep failovers watch %s", id, last.Phase, id)}
-	case err != nil:
+	last, err := follow(ctx, c, id, a.progress())
+	if last.ID == "" || err != nil && ctx.Err() == nil {
 		return err
 	}
-	if err := a.show(last, func(w io.Writer) error { return printEnd(w, last) }); err != nil {
-		return err
+	if showErr := a.show(last, func(w io.Writer) error { return printEnd(w, last) }); showErr != nil {
+		return showErr
+	}
+	if err != nil {
+		return &exitError{code: ExitRunning, err: fmt.Errorf("failover %s is still %s; it goes on, watch it with: lockstep failovers watch %s", id, last.Phase, id)}
 	}
 	return verdict(last)
 }

@@ -15,7 +15,6 @@ import (
 // progress shows a failover as it goes on.
 type progress interface {
 	show(f client.Failover, elapsed time.Duration)
-	close()
 }
 
 // progress is a bar for each member on a terminal, and lines for what has changed
@@ -40,22 +39,9 @@ const redraw = 200 * time.Millisecond
 
 // follow shows a failover until it has ended, and returns what it was last.
 func follow(ctx context.Context, c *client.Client, id string, p progress) (client.Failover, error) {
-	type change struct {
-		f   client.Failover
-		err error
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	changes := make(chan change)
-	go func() {
-		defer close(changes)
-		for f, err := range c.FollowFailover(ctx, id) {
-			select {
-			case changes <- change{f, err}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go changesOf(ctx, c, id, changes)
 	defer func() {
 		cancel()
 		for range changes { // until the goroutine has ended
@@ -75,14 +61,29 @@ func follow(ctx context.Context, c *client.Client, id string, p progress) (clien
 				return last, next.err
 			}
 			last = next.f
-			p.show(last, time.Since(begin))
-			if last.Finished() {
-				return last, nil
-			}
 		case <-ticker.C:
-			if b, ok := p.(*bars); ok && last.ID != "" {
-				b.show(last, time.Since(begin))
-			}
+		}
+		p.show(last, time.Since(begin))
+		if last.Finished() {
+			return last, nil
+		}
+	}
+}
+
+// change is a failover as it is now, or why that is not known.
+type change struct {
+	f   client.Failover
+	err error
+}
+
+// changesOf sends all changes of a failover, and then closes the channel.
+func changesOf(ctx context.Context, c *client.Client, id string, changes chan<- change) {
+	defer close(changes)
+	for f, err := range c.FollowFailover(ctx, id) {
+		select {
+		case changes <- change{f, err}:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -94,9 +95,10 @@ type lines struct {
 	states map[string]string // by host
 }
 
-func (l *lines) close() {}
-
 func (l *lines) show(f client.Failover, elapsed time.Duration) {
+	if f.ID == "" {
+		return // not known yet
+	}
 	at := fmt.Sprintf("%7.3fs", elapsed.Seconds())
 	if phase := phaseText(f); phase != l.phase {
 		l.phase = phase
@@ -150,6 +152,9 @@ type bars struct {
 const barCells = 20
 
 func (b *bars) show(f client.Failover, elapsed time.Duration) {
+	if f.ID == "" {
+		return // not known yet
+	}
 	rows := []string{fmt.Sprintf("%s  %s  %.1fs", f.Subject(), phaseText(f), elapsed.Seconds())}
 	longest := 0
 	for _, m := range f.Members {
@@ -171,8 +176,6 @@ func (b *bars) show(f client.Failover, elapsed time.Duration) {
 	b.drawn = len(rows)
 	fmt.Fprint(b.w, out.String())
 }
-
-func (b *bars) close() {}
 
 // clip cuts a line that would wrap.
 func clip(line string, width int) string {

@@ -34,7 +34,7 @@ func TestBars(t *testing.T) {
 	var out bytes.Buffer
 	b := &bars{w: &out, width: func() int { return 52 }}
 	f := client.Failover{
-		Cluster: "dev@files", From: "default", Target: "site-b", Phase: client.PhasePromoting, Executor: "node1@files", Attempt: 1,
+		ID: "f", Cluster: "dev@files", From: "default", Target: "site-b", Phase: client.PhasePromoting, Executor: "node1@files", Attempt: 1,
 		Members: []client.FailoverMember{{Host: "node1@files", State: client.MemberDrained, Up: new(true)}, {Host: "n2@files", State: client.MemberWaiting, Up: new(false)}},
 	}
 	b.show(f, time.Second)
@@ -62,7 +62,7 @@ func TestLinesSayOnlyWhatChanges(t *testing.T) {
 	var out bytes.Buffer
 	l := &lines{w: &out, states: map[string]string{}}
 	f := client.Failover{
-		Cluster: "dev@files", From: "default", Target: "site-b", Phase: client.PhaseDraining,
+		ID: "f", Cluster: "dev@files", From: "default", Target: "site-b", Phase: client.PhaseDraining,
 		Members: []client.FailoverMember{{Host: "a@b", State: client.MemberWaiting, Up: new(true)}},
 	}
 	l.show(f, 0)

@@ -92,7 +92,7 @@ func TestMistakes(t *testing.T) {
 		"bad level":              {minimal + "log_level: loud\n", 5, []string{"log_level", "loud", "debug"}},
 		"bad store":              {minimal + "raft:\n  log_store: files\n", 6, []string{"raft.log_store", "files", "wal, boltdb"}},
 		"nobody to join":         {"node: n\ndeployment: d\ndata_dir: /d\nbootstrap_expect: 3\n", 0, []string{"gossip.join"}},
-		"more than vote":         {minimal[:len(minimal)-2] + "9\nvoters: 3\ngossip: {join: ['h:1']}\n", 4, []string{"bootstrap_expect", "9", "3"}},
+		"more than vote":         {minimal[:len(minimal)-2] + "5\nvoters: 3\ngossip: {join: ['h:1']}\n", 4, []string{"bootstrap_expect", "5", "3"}},
 		"bad join":               {minimal + "gossip:\n  join:\n    - h:1\n    - nowhere\n", 8, []string{"gossip.join[1]", "nowhere", "host:port"}},
 		"port too high":          {minimal + "api:\n  listen: 127.0.0.1:99999\n", 6, []string{"api.listen", "99999"}},
 		"open to others":         {minimal + "api:\n  listen: 192.0.2.1:9776\n", 6, []string{"api.listen", "loopback", "insecure: true"}},

@@ -78,7 +78,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	content, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
@@ -248,8 +248,8 @@ func (o *Options) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
-// decode reads the options strictly into a driver's configuration.
-func (o Options) decode(into any) error {
+// Decode reads the options strictly into a driver's configuration.
+func (o Options) Decode(into any) error {
 	if o.node == nil || o.node.Type() == ast.NullType {
 		return nil
 	}
@@ -259,7 +259,7 @@ func (o Options) decode(into any) error {
 // File returns the configuration of a backend of the file driver.
 func (b Backend) File() (file.Config, error) {
 	cfg := file.DefaultConfig()
-	if err := b.Options.decode(&cfg); err != nil {
+	if err := b.Options.Decode(&cfg); err != nil {
 		return file.Config{}, err
 	}
 	return cfg, nil

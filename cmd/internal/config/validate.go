@@ -18,6 +18,9 @@ const DriverFile = "file"
 // maxName bounds names, in bytes.
 const maxName = 128
 
+// nameRunes are what names are made of.
+const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+
 // lateness is by how much a timer may be late, as for [raftnode.LeaseTiming].
 const lateness = 100 * time.Millisecond
 
@@ -45,8 +48,8 @@ func (c Config) problems() []error {
 	v.name("deployment", c.Deployment, "a name for the deployment, the same on all its nodes")
 	v.check(c.DataDir != "", "data_dir", "", "a directory of this node alone")
 	v.oneOf("log_level", c.LogLevel, "trace", "debug", "info", "warn", "error")
-	v.between("bootstrap_expect", c.BootstrapExpect, 0, 99)
-	v.between("voters", c.Voters, 1, 9)
+	v.between("bootstrap_expect", c.BootstrapExpect, 0, 7)
+	v.between("voters", c.Voters, 1, 7)
 	v.check(c.BootstrapExpect <= c.Voters, "bootstrap_expect", strconv.Itoa(c.BootstrapExpect),
 		"at most voters, which is "+strconv.Itoa(c.Voters))
 	v.endpoint("api", c.API, c.Insecure)
@@ -85,10 +88,8 @@ func (v *validation) name(field, value, what string) {
 		v.check(false, field, "", what)
 		return
 	}
-	plain := !strings.ContainsFunc(value, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')
-	})
-	v.check(plain && len(value) <= maxName, field, value,
+	strange := func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }
+	v.check(!strings.ContainsFunc(value, strange) && len(value) <= maxName, field, value,
 		fmt.Sprintf("1 to %d letters, digits, '.', '-' and '_'", maxName))
 }
 
@@ -112,7 +113,6 @@ func (v *validation) address(field, value string) bool {
 	return ok
 }
 
-//nolint:revive // insecure is a key of the file, not a mode of this function
 func (v *validation) endpoint(section string, e Endpoint, insecure bool) {
 	if !v.address(section+".listen", e.Listen) {
 		return

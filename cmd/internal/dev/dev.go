@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := p.awaitReady(ctx, children); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was asked to end
+			return nil // it was asked to end
 		}
 		return err
 	}
@@ -116,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 	p.greet(o.Out, time.Since(begin))
 	<-ctx.Done()
 	fmt.Fprintln(o.Out, "ending all nodes")
-	return nil
+	return os.Remove(p.file()) // it says what runs
 }
 
 // awaitReady waits until every node serves and has followed the cluster, and makes

@@ -80,7 +80,9 @@ func allFree(t *testing.T, base, n int) bool {
 		if err != nil {
 			return false
 		}
-		l.Close()
+		if err := l.Close(); err != nil {
+			return false
+		}
 	}
 	return true
 }
@@ -199,6 +201,9 @@ func TestClusterComesUpAndEndsAsAWhole(t *testing.T) { //nolint:paralleltest // 
 	}
 	if alive(f.Nodes[0].PID) {
 		t.Error("node1 outlived the cluster")
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, dev.FileName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("dev.json of a cluster that has ended: %v", err)
 	}
 }
 

@@ -1,0 +1,133 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/lockstep-storage/lockstep/api/client"
+	"github.com/lockstep-storage/lockstep/cmd/internal/agent"
+	"github.com/lockstep-storage/lockstep/cmd/internal/config"
+	"github.com/lockstep-storage/lockstep/driverhost"
+)
+
+// The environment in which the test binary is a node.
+const (
+	envIndex = "LOCKSTEP_BENCH_NODE"
+	envDir   = "LOCKSTEP_BENCH_DIR"
+	envPorts = "LOCKSTEP_BENCH_PORTS"
+)
+
+const clusterName = "bench@instant"
+
+// TestMain lets the test binary be a node of the deployment that it measures.
+func TestMain(m *testing.M) {
+	if os.Getenv(envIndex) == "" {
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Error})
+	drivers := driverhost.Registry{"instant": func(func(any) error) (driverhost.Backend, error) {
+		return driverhost.Backend{Open: openInstant, Targets: []string{"site-b"}}, nil
+	}}
+	if err := agent.Run(ctx, nodeConfig(), "bench", drivers, logger); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:gocritic // the node has ended
+	}
+}
+
+func nodeConfig() config.Config {
+	index, _ := strconv.Atoi(os.Getenv(envIndex))
+	ports := strings.Split(os.Getenv(envPorts), ",")
+	at := func(i, kind int) string { return "127.0.0.1:" + ports[3*i+kind] }
+	cfg := config.Default()
+	cfg.Node, cfg.Deployment = fmt.Sprintf("node%d", index+1), "bench"
+	cfg.DataDir = filepath.Join(os.Getenv(envDir), cfg.Node)
+	cfg.BootstrapExpect = 3
+	cfg.API.Listen, cfg.Raft.Listen, cfg.Gossip.Listen = at(index, 0), at(index, 1), at(index, 2)
+	cfg.Gossip.Join = []string{at(0, 2)}
+	cfg.Backends = []config.Backend{{Name: "instant", Cluster: clusterName, Driver: "instant"}}
+	return cfg
+}
+
+// deployment is three running nodes.
+type deployment struct {
+	client *client.Client
+	dir    string
+}
+
+// start runs three nodes until the benchmark ends.
+func start(b *testing.B) *deployment {
+	b.Helper()
+	dir := b.TempDir()
+	ports := freePorts(b, 9)
+	var addrs []string
+	for i := range 3 {
+		cmd := exec.CommandContext(b.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), envIndex+"="+strconv.Itoa(i), envDir+"="+dir, envPorts+"="+strings.Join(ports, ","))
+		cmd.Stderr = os.Stderr
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = 10 * time.Second
+		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("node%d", i+1)), 0o700); err != nil {
+			b.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		addrs = append(addrs, "127.0.0.1:"+ports[3*i])
+	}
+	c, err := client.New(addrs, client.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := &deployment{client: c, dir: dir}
+	d.await(b)
+	return d
+}
+
+// await waits until all members serve.
+func (d *deployment) await(b *testing.B) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+	defer cancel()
+	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
+		if cl, err := d.client.Cluster(ctx, clusterName); err == nil && len(cl.Members) == 3 && cl.Settled() {
+			return
+		}
+		if ctx.Err() != nil {
+			b.Fatal("the deployment is not ready after 30 s")
+		}
+	}
+}
+
+// freePorts returns ports that were free a moment ago.
+func freePorts(b *testing.B, n int) []string {
+	b.Helper()
+	var ports []string
+	for range n {
+		l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		ports = append(ports, port)
+	}
+	return ports
+}

@@ -1,0 +1,157 @@
+package driverhost_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+func TestOperationsReachTheDriver(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		ask    []fsm.Command
+		call   string
+		answer error
+		status fsm.VolumeStatus // empty: gone
+	}{
+		"create":        {call: "create w@1", ask: []fsm.Command{fsm.CreateVolume{Volume: fsm.Volume{ID: "w", Size: 1, Host: hostName}}}, status: fsm.StatusAvailable},
+		"delete":        {call: "delete v", ask: []fsm.Command{fsm.DeleteVolume{ID: "v"}}},
+		"extend":        {call: "extend v to 2", ask: []fsm.Command{fsm.ExtendVolume{ID: "v", Size: 2}}, status: fsm.StatusAvailable},
+		"create fails":  {call: "create w@1", ask: []fsm.Command{fsm.CreateVolume{Volume: fsm.Volume{ID: "w", Size: 1, Host: hostName}}}, answer: errBroken, status: fsm.StatusError},
+		"delete fails":  {call: "delete v", ask: []fsm.Command{fsm.DeleteVolume{ID: "v"}}, answer: driverhost.ErrBusy, status: fsm.StatusErrorDeleting},
+		"extend fails":  {call: "extend v to 2", ask: []fsm.Command{fsm.ExtendVolume{ID: "v", Size: 2}}, answer: errBroken, status: fsm.StatusErrorExtending},
+		"take snapshot": {call: "snapshot s", ask: []fsm.Command{fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: "s", VolumeID: "v"}}}, status: fsm.StatusAvailable},
+	}
+	for name, test := range tests {
+		bubble(t, name, func(t *testing.T) {
+			n := member(t)
+			n.create("v")
+			call, _, _ := strings.Cut(test.call, " ")
+			n.on(call, answers(test.answer))
+			n.must(test.ask...)
+			synctest.Wait()
+			if got := n.heard(); got[len(got)-1] != test.call {
+				t.Errorf("the driver heard %q, want %q at the end", got, test.call)
+			}
+			id := "v"
+			if strings.Contains(test.call, "w") {
+				id = "w"
+			}
+			if got := n.volume(id).Status; got != test.status {
+				t.Errorf("the volume is %q, want %q", got, test.status)
+			}
+			time.Sleep(time.Minute)
+			if again := n.count(test.call); again != 1 {
+				t.Errorf("called %d times", again)
+			}
+		})
+	}
+}
+
+func TestOperationIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	bubble(t, "when the storage has fenced it, with back-off", func(t *testing.T) {
+		n := member(t)
+		n.on("create", answers(driverhost.ErrFenced))
+		n.create("v")
+		for i := range 200 { // what others commit is no reason to try again
+			n.must(fsm.RegisterNode{Node: fsm.Node{ID: "n1", Release: fmt.Sprint(i)}})
+			synctest.Wait()
+		}
+		if tries := n.count("create"); tries > 2 {
+			t.Errorf("tried %d times at once", tries)
+		}
+		n.on("create", nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if v := n.volume("v"); v.Status != fsm.StatusAvailable {
+			t.Errorf("the volume is %s", v.Status)
+		}
+	})
+	bubble(t, "at the new epoch, when a failover has cancelled it", func(t *testing.T) {
+		n := member(t)
+		n.on("create", untilCancelled)
+		n.create("v")
+		n.promote(fsm.Forced)
+		n.on("create", nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		calls := slices.DeleteFunc(n.heard(), func(c string) bool { return !strings.HasPrefix(c, "create") })
+		if want := []string{"create v@1", "create v@2"}; !slices.Equal(calls, want) {
+			t.Errorf("the driver heard %q, want %q", calls, want)
+		}
+	})
+	bubble(t, "when its end is lost", func(t *testing.T) {
+		n := member(t)
+		n.loseCommands(func(cmd fsm.Command) error {
+			if _, ok := cmd.(fsm.EndOperation); ok && n.proposed("EndOperation") == 1 {
+				return fsm.ErrNoLeader
+			}
+			return nil
+		})
+		n.create("v")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if v := n.volume("v"); v.Status != fsm.StatusAvailable || n.count("create") != 2 {
+			t.Errorf("the volume is %s after %d calls", v.Status, n.count("create"))
+		}
+	})
+}
+
+func TestOperationThatWasMovedIsNotReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := member(t)
+		let := make(chan struct{})
+		n.on("create", func(context.Context) error { <-let; return nil })
+		n.create("v")
+		n.must(fsm.MoveOperations{From: hostName, To: otherHost, Term: 1})
+		close(let)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if v := n.volume("v"); v.Status != fsm.StatusCreating || n.count("create") != 1 {
+			t.Errorf("the volume is %s after %d calls, though another member owes it", v.Status, n.count("create"))
+		}
+	})
+}
+
+func TestOperationsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver()
+		n := start(newWorld(t), d, func(cfg *driverhost.Config, _ *driverhost.Service) { cfg.Concurrency = 3 })
+		n.lease.grant()
+		synctest.Wait()
+		n.on("create", func(ctx context.Context) error {
+			select {
+			case <-time.After(time.Second):
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		})
+		for i := range 10 {
+			n.create(fmt.Sprint("v", i))
+		}
+		if flying := n.count("create"); flying != 3 {
+			t.Errorf("%d calls are in flight, want 3", flying)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n.most != 3 || n.count("create") != 10 {
+			t.Errorf("%d calls in all, %d at once", n.count("create"), n.most)
+		}
+		n.View(func(s *fsm.State) {
+			if owed := s.Owed(hostName, 1); len(owed) != 0 {
+				t.Errorf("%d operations are left", len(owed))
+			}
+		})
+	})
+}
