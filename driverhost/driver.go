@@ -85,7 +85,8 @@ type Driver interface {
 	CreateSnapshot(ctx context.Context, req SnapshotRequest) error
 	DeleteSnapshot(ctx context.Context, req SnapshotRequest) error
 
-	// Stats measures the backend as this service sees it now.
+	// Stats measures the backend as this service sees it now. With an error it
+	// may still report the targets that it could measure.
 	Stats(ctx context.Context) (Stats, error)
 
 	// Close ends the driver and waits for all it has started.
@@ -113,8 +114,9 @@ type ActiveActive interface {
 // Demoter is what a driver needs for planned switchovers that lose nothing.
 type Demoter interface {
 	// Demote copies what the secondary does not have yet and makes the site
-	// in use refuse writes and calls below req.Token. After an error the
-	// executor calls Failover with the old site as target to open it again.
+	// in use refuse writes and calls below req.Token. When the driver refuses
+	// the failover after that, it is called again, with the same token, from
+	// req.Target to req.From: to open the old site again.
 	Demote(ctx context.Context, req DemoteRequest) error
 }
 

@@ -124,7 +124,8 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 		_, backErr = call(ctx, back)
 	}
 	if backErr != nil {
-		return FailoverResult{}, false, fmt.Errorf("%w; opening %q again: %s", errUnknown, req.From, errors.Join(err, backErr).Error())
+		// In words only: the refusal is no longer the driver's last word.
+		return FailoverResult{}, false, fmt.Errorf("outcome unknown; opening %q again: %s", req.From, errors.Join(err, backErr).Error())
 	}
 	return FailoverResult{}, true, err
 }
@@ -143,9 +144,6 @@ func (w *worker) demote(ctx context.Context, demoter Demoter, p promotion, req F
 	return fmt.Errorf("%w: demote: %w", ErrUnableToFailOver, err)
 }
 
-// errUnknown marks a promotion after which nobody knows which site takes writes.
-var errUnknown = errors.New("outcome unknown")
-
 // failoverOf returns the call that promotes: failover, or failover_host for a
 // driver outside clusters that has only that.
 func failoverOf(driver Driver) (func(context.Context, FailoverRequest) (FailoverResult, error), bool) {
@@ -160,7 +158,7 @@ func failoverOf(driver Driver) (func(context.Context, FailoverRequest) (Failover
 
 // refuses reports whether err is the driver's word that nothing is promoted.
 func refuses(err error) bool {
-	return !errors.Is(err, errUnknown) && (errors.Is(err, ErrInvalidReplicationTarget) || errors.Is(err, ErrUnableToFailOver))
+	return errors.Is(err, ErrInvalidReplicationTarget) || errors.Is(err, ErrUnableToFailOver)
 }
 
 func (w *worker) reportPromotion(ctx context.Context, p promotion, result FailoverResult, reopened bool, failure error) error {

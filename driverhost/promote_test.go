@@ -266,6 +266,17 @@ func TestG16_ReplacedExecutor(t *testing.T) {
 			t.Errorf("cancelled %v, failover %+v", cancelled, f)
 		}
 	})
+	bubble(t, "a claim that commits late ends the call of the one before", func(t *testing.T) {
+		n := member(t)
+		n.on("failover", untilCancelled)
+		n.promote(fsm.Forced)
+		n.on("failover", nil)
+		n.must(fsm.Claim{Failover: "f", Attempt: 1, Host: hostName})
+		synctest.Wait()
+		if f := n.failover("f"); f.Phase != fsm.Switching || n.count("failover") != 2 || n.proposed("Claim") != 2 {
+			t.Errorf("phase %s, the driver heard %q", f.Phase, n.heard())
+		}
+	})
 	bubble(t, "its claim is refused, and no call is made", func(t *testing.T) {
 		n := member(t)
 		n.loseCommands(func(cmd fsm.Command) error {

@@ -15,8 +15,9 @@ func (w *worker) measure(ctx context.Context, driver Driver) {
 		stats, err := driver.Stats(attempt)
 		cancel()
 		if err != nil {
-			w.logger.Debug("no stats", "error", err)
-		} else {
+			w.logger.Debug("stats not complete", "error", err)
+		}
+		if err == nil || len(stats.Targets) > 0 {
 			w.mu.Lock()
 			w.stats = &stats
 			w.mu.Unlock()

@@ -226,7 +226,7 @@ func TestWhoReportedInTimeIsNotSilent(t *testing.T) {
 	l.committed("f1", "site-b")
 	l.tell()
 	l.do(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: l.term, Silent: []string{n3, lone, "a@b"}})
-	equal(t, "state", l.member("f1", n3).State, fsm.MemberStateSwitched)
+	equal(t, "state", l.member(n3).State, fsm.MemberStateSwitched)
 	equal(t, "members", len(l.failover("f1").Members), 3)
 }
 

@@ -76,7 +76,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, s := range []*fsm.State{fsm.NewState(), read(t, snapshot)} {
 			m.Index, m.Term = s.Index()+1, 1
-			_ = s.Apply(m, cmd) //nolint:errcheck // a refusal is as good
+			_ = s.Apply(m, cmd) // a refusal is as good
 			if digest(t, restored(t, s)) != digest(t, s) {
 				t.Fatal("the snapshot of the state restores to another one")
 			}
@@ -119,7 +119,7 @@ func FuzzReadState(f *testing.F) {
 			}
 			l.index++
 			m.Index, m.Term = l.index, 1
-			_ = s.Apply(m, cmd) //nolint:errcheck // a refusal is as good
+			_ = s.Apply(m, cmd) // a refusal is as good
 		}
 		digest(t, s)
 	})
@@ -156,7 +156,7 @@ func TestDecodeSurvivesHostileBytes(t *testing.T) {
 		})
 	}
 	for _, entry := range goldenEntries(t) {
-		for n := range len(entry) {
+		for n := range entry {
 			if _, _, err := fsm.Decode(entry[:n]); !errors.Is(err, fsm.ErrInvalid) {
 				t.Fatalf("the first %d bytes of %x: %v", n, entry, err)
 			}
@@ -184,7 +184,7 @@ func TestAnEntryIsBounded(t *testing.T) {
 func TestReadStateRefusesATornSnapshot(t *testing.T) {
 	t.Parallel()
 	snapshot := goldenState(t)
-	for n := range len(snapshot) {
+	for n := range snapshot {
 		if _, err := fsm.ReadState(bytes.NewReader(snapshot[:n])); err == nil {
 			t.Fatalf("the first %d of %d bytes are read as a whole snapshot", n, len(snapshot))
 		}

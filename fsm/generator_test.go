@@ -184,7 +184,7 @@ func (g *generator) step(s *fsm.State) fsm.Command {
 		}
 		return fsm.StageResults{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Results: results}
 	case 7, 8, 9:
-		return fsm.FailoverCompleted{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Results: uint64(g.rng.IntN(4))}
+		return fsm.FailoverCompleted{Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Results: pick[uint64](g, 0, 0, 0, 1, 2)}
 	case 10:
 		return fsm.FailoverRefused{
 			Failover: f.ID, Attempt: attempt, ClaimIndex: claim, Error: "no", Reopened: g.odds(3),

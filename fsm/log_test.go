@@ -72,7 +72,13 @@ func (l *log) do(cmds ...fsm.Command) {
 }
 
 // refused applies a command that must be refused and must change nothing.
-func (l *log) refused(cmd fsm.Command, code fsm.Code) *fsm.Refusal {
+func (l *log) refused(cmd fsm.Command, code fsm.Code) {
+	l.tb.Helper()
+	_ = l.refusal(cmd, code)
+}
+
+// refusal does what refused does, and returns the refusal.
+func (l *log) refusal(cmd fsm.Command, code fsm.Code) *fsm.Refusal {
 	l.tb.Helper()
 	before := l.s.Clone()
 	err := l.try(cmd)
@@ -260,8 +266,9 @@ func (l *log) failover(id string) fsm.Failover {
 	return f
 }
 
-func (l *log) member(id, host string) fsm.Member {
-	for _, m := range l.failover(id).Members {
+// member returns the part of a member in the failover f1.
+func (l *log) member(host string) fsm.Member {
+	for _, m := range l.failover("f1").Members {
 		if m.Host == host {
 			return m
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 
@@ -16,6 +17,10 @@ import (
 // derived, such as orders and indexes, is not written.
 
 const snapshotMagic = "lockstep snapshot"
+
+// bufferSize is for streams whose own buffers are small, as those of Raft's
+// snapshot stores are.
+const bufferSize = 64 << 10
 
 type preamble struct {
 	Magic  string `cbor:"1,keyasint"`
@@ -60,7 +65,7 @@ type requestRecord struct {
 // Equal states write equal bytes.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	counter := &countingWriter{w: w}
-	buffered := bufio.NewWriterSize(counter, 1<<20)
+	buffered := bufio.NewWriterSize(counter, bufferSize)
 	err := s.encode(cbor.NewEncoder(buffered))
 	if err == nil {
 		err = buffered.Flush()
@@ -75,8 +80,11 @@ func (s *State) WriteTo(w io.Writer) (int64, error) {
 // applied the same log.
 func (s *State) Digest() ([sha256.Size]byte, error) {
 	h := sha256.New()
-	_, err := s.WriteTo(h)
-	return [sha256.Size]byte(h.Sum(nil)), err
+	buffered := bufio.NewWriter(h)
+	if err := errors.Join(s.encode(cbor.NewEncoder(buffered)), buffered.Flush()); err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("digest: %w", err)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 func (s *State) encode(enc *cbor.Encoder) error {
@@ -156,7 +164,7 @@ func (s *State) encodeRequests(enc *cbor.Encoder) error {
 // of a newer format is an error; no input makes it panic, or makes a state on which
 // a command would.
 func ReadState(r io.Reader) (*State, error) {
-	dec := cbor.NewDecoder(bufio.NewReaderSize(r, 1<<20))
+	dec := cbor.NewDecoder(bufio.NewReaderSize(r, bufferSize))
 	var pre preamble
 	if err := dec.Decode(&pre); err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", noEOF(err))

@@ -101,7 +101,7 @@ func TestCommandsAreRefused(t *testing.T) {
 			if tc.given != nil {
 				tc.given(l)
 			}
-			r := l.refused(tc.command, tc.code)
+			r := l.refusal(tc.command, tc.code)
 			equal(t, "field", r.Field, tc.field)
 			equal(t, "value", r.Value, tc.value)
 			equal(t, "allowed", strings.Join(r.Allowed, " "), tc.allowed)
@@ -150,7 +150,7 @@ func TestRefusalsOfADriverAreOfTwoKinds(t *testing.T) {
 	t.Parallel()
 	l := newDeployment(t)
 	l.promotes()
-	r := l.refused(l.driverRefuses("f1", "Timeout"), fsm.ErrInvalid)
+	r := l.refusal(l.driverRefuses("f1", "Timeout"), fsm.ErrInvalid)
 	equal(t, "field", r.Field, "refusal")
 	equal(t, "allowed", strings.Join(r.Allowed, " "), "InvalidReplicationTarget UnableToFailOver")
 }
@@ -160,7 +160,7 @@ func TestTooManyResultsAreRefused(t *testing.T) {
 	l := newDeployment(t)
 	l.promotes()
 	f := l.failover("f1")
-	r := l.refused(fsm.StageResults{
+	r := l.refusal(fsm.StageResults{
 		Failover: "f1", Attempt: 1, ClaimIndex: f.ClaimIndex, Results: make([]fsm.VolumeResult, fsm.MaxStagedResults+1),
 	}, fsm.ErrTooLarge)
 	equal(t, "field", r.Field, "results")

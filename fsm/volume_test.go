@@ -176,15 +176,36 @@ func TestAChangeMergesTheResultThatIsNotSettled(t *testing.T) {
 				l.settle()
 			}
 			l.do(fsm.ExtendVolume{ID: "v", Size: 2, Host: n1}, fsm.DeleteVolume{ID: "w", Host: n1})
+			equal(t, "location at first", l.vol("v").ProviderLocation, "/b/v")
+			extended := l.end(l.s.Owed(n1, 1)[0], "")
+			extended.Update.ProviderLocation = "/b/v-grown"
+			l.do(extended)
 			l.finishOps(n1)
 			l.settle()
 			equal(t, "size", l.vol("v").Size, 2)
-			equal(t, "location", l.vol("v").ProviderLocation, "/b/v")
+			equal(t, "location", l.vol("v").ProviderLocation, "/b/v-grown")
 			equal(t, "id", l.vol("v").ProviderID, "p")
 			equal(t, "volumes", l.s.VolumeCount(), 1)
 			equal(t, "commands of the leader", len(l.s.Plan(l.sees())), 0)
 		})
 	}
+}
+
+func TestACloneHasItsOwnStage(t *testing.T) {
+	t.Parallel()
+	l := newDeployment(t)
+	l.volume("v", true)
+	l.claimed("f1", "site-b")
+	l.stage("f1", fsm.VolumeResult{VolumeID: "v"})
+	staged := l.s.Clone()
+	before := digest(t, staged)
+	l.stage("f1", fsm.VolumeResult{VolumeID: "v", Failed: true}, fsm.VolumeResult{VolumeID: "w"})
+	l.do(l.completed("f1", 2))
+	equal(t, "clone after more was staged and committed", digest(t, staged), before)
+	committed := l.s.Clone()
+	before = digest(t, committed)
+	l.settle()
+	equal(t, "clone after all was settled", digest(t, committed), before)
 }
 
 func TestResultsOfStrangersAreDropped(t *testing.T) {

@@ -57,6 +57,7 @@ type Lease struct {
 	deadline time.Time
 	held     context.Context //nolint:containedctx // it is the lease: it ends when the lease lapses
 	end      context.CancelCauseFunc
+	timer    *time.Timer   // runs while the lease is held
 	changed  chan struct{} // closed and replaced when the lease is gained or lapses
 }
 
@@ -138,26 +139,20 @@ func (l *Lease) extend(until time.Time) {
 	l.deadline = until
 	if l.held == nil {
 		l.held, l.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // ends with the lease
+		l.timer = time.AfterFunc(until.Sub(now), l.expire)
 		l.wake()
-		l.watch(until.Sub(now))
 	}
 }
 
-// watch ends the lease at its deadline, whatever has become of Run. l.mu is held.
-func (l *Lease) watch(after time.Duration) {
-	held := l.held
-	time.AfterFunc(after, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.held != held {
-			return
-		}
-		now := time.Now()
-		l.lapse(now)
-		if l.held != nil {
-			l.watch(l.deadline.Sub(now))
-		}
-	})
+// expire ends the lease at its deadline, whatever has become of Run.
+func (l *Lease) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.lapse(now)
+	if l.held != nil {
+		l.timer.Reset(l.deadline.Sub(now))
+	}
 }
 
 // lapse ends the lease if its deadline has passed. l.mu is held.
@@ -171,6 +166,7 @@ func (l *Lease) lapse(now time.Time) {
 // release ends the lease that is held. l.mu is held.
 func (l *Lease) release() {
 	l.end(errLapsed)
+	l.timer.Stop()
 	l.held = nil
 	l.wake()
 }

@@ -113,3 +113,8 @@ func (p *Process) Run(ctx context.Context) error {
 	stop()
 	return errors.Join(err, <-done, p.stores.close(), p.identity.Close())
 }
+
+// Close closes a process that is not to be run.
+func (p *Process) Close() error {
+	return errors.Join(p.raft.Shutdown().Error(), p.gossip.close(), p.stores.close(), p.identity.Close())
+}

@@ -59,7 +59,7 @@ func (d *demo) launch(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
-	d.dev, err = startProcess([]string{
+	d.dev, err = startProcess(ctx, []string{
 		path, "dev", "--dir", d.dir, "--api-port", strconv.Itoa(port), "--promote-delay", promoteDelay.String(),
 	}, filepath.Join(d.dir, "dev.log"))
 	return err
@@ -135,7 +135,7 @@ type hopeless struct{ error }
 func await(ctx context.Context, what string, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond)
+	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		err := check()
@@ -168,14 +168,15 @@ type process struct {
 }
 
 // startProcess starts a process whose output goes to a file. It is in a group of
-// its own: an interrupt of the terminal is for the demo.
-func startProcess(argv []string, log string) (p *process, err error) {
+// its own and outlives ctx: an interrupt of the terminal is for the demo, which
+// then ends it.
+func startProcess(ctx context.Context, argv []string, log string) (p *process, err error) {
 	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }() // the process has its own
-	cmd := exec.CommandContext(context.Background(), argv[0], argv[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

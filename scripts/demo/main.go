@@ -55,16 +55,24 @@ func run() int {
 	if *keep || *dir != "" {
 		fmt.Printf("\nEverything is kept in %s.\n", place)
 	}
-	fmt.Printf("demo: OK in %.1fs\n", time.Since(d.begin).Seconds())
+	fmt.Println()
+	fmt.Println("demo: OK")
 	return 0
 }
 
-// directory returns an absolute path of a directory that exists.
+// directory returns an absolute path of an empty directory.
 func directory(dir string) (string, error) {
 	if dir == "" {
 		return os.MkdirTemp("", "lockstep-demo-")
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("-dir %s: is not empty, and the demo begins with nothing", dir)
+	}
+	if err != nil {
 		return "", err
 	}
 	return filepath.Abs(dir)

@@ -206,12 +206,13 @@ type member struct {
 	Site  string
 }
 
-// restartVictim starts the killed node and watches it: from its first readyz on, it
-// must have told its driver of the new site.
+// restartVictim starts the killed node and watches it: it is ready only once it has
+// told its driver of the new site. Its report of that goes through the log, so it
+// may be seen a moment later.
 func (d *demo) restartVictim(ctx context.Context) (string, error) {
 	restarted := time.Now()
 	var err error
-	if d.returned, err = startProcess(d.victim.Argv, d.victim.Dir+"/log"); err != nil {
+	if d.returned, err = startProcess(ctx, d.victim.Argv, d.victim.Dir+"/log"); err != nil {
 		return "", err
 	}
 	own, err := client.New([]string{d.victim.API}, client.Options{Patience: -1})
@@ -222,27 +223,35 @@ func (d *demo) restartVictim(ctx context.Context) (string, error) {
 		return "", err
 	}
 	took := time.Since(restarted).Seconds()
-	cl, err := own.Cluster(ctx, d.cluster.Name)
+	err = await(ctx, d.victim.Name+" reports the new site", func() error {
+		cl, err := own.Cluster(ctx, d.cluster.Name)
+		if err != nil {
+			return err
+		}
+		return d.converged(cl, restarted)
+	})
 	if err != nil {
 		return "", err
-	}
-	for _, m := range cl.Members {
-		if m.Node != d.victim.Name {
-			continue
-		}
-		err := same("epoch and site that "+m.Host+" reports when it is first ready",
-			member{"", m.Reported.Epoch, m.Reported.ActiveBackendID}, member{"", cl.Epoch, second})
-		if err == nil && m.Reported.At.Before(restarted) {
-			err = fmt.Errorf("report of %s: got one of %v, from before its restart at %v", m.Host, m.Reported.At, restarted)
-		}
-		if err != nil {
-			return "", err
-		}
 	}
 	if err := d.connect(""); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Restarted %s. It was ready after %.1fs, and had told its driver of %s before that.", d.victim.Name, took, second), nil
+	return fmt.Sprintf("Restarted %s. It told its driver of %s before it was ready, after %.1fs.", d.victim.Name, second, took), nil
+}
+
+// converged is nil once the killed node has reported the new site since a time.
+func (d *demo) converged(cl client.Cluster, since time.Time) error {
+	for _, m := range cl.Members {
+		if m.Node != d.victim.Name {
+			continue
+		}
+		if m.Reported.At.Before(since) {
+			return fmt.Errorf("report of %s: got one of %v, from before its restart at %v", m.Host, m.Reported.At, since)
+		}
+		return same("state, epoch and site of "+m.Host,
+			member{m.State, m.Reported.Epoch, m.Reported.ActiveBackendID}, member{client.StateCurrent, cl.Epoch, second})
+	}
+	return fmt.Errorf("members of %s: got none on %s", cl.Name, d.victim.Name)
 }
 
 func (d *demo) bringPrimaryBack(context.Context) (string, error) {

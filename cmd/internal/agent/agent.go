@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -44,11 +45,11 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	parts := &lifecycle{logger: logger}
 	hosts, err := newHosts(cfg, process, drivers, logger)
 	if err != nil {
-		return parts.abandon(process, err)
+		return errors.Join(err, process.Close())
 	}
 	server, err := newServer(cfg, release, process, hosts, logger)
 	if err != nil {
-		return parts.abandon(process, err)
+		return errors.Join(err, process.Close())
 	}
 	parts.add("raft", process.Run)
 	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, listener) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,8 +50,8 @@ func (l *lifecycle) run(ctx context.Context) error {
 	case <-first:
 	}
 	var errs []error
-	for i := len(l.parts) - 1; i >= 0; i-- {
-		errs = append(errs, l.stop(l.parts[i]))
+	for _, p := range slices.Backward(l.parts) {
+		errs = append(errs, l.stop(p))
 	}
 	return errors.Join(errs...)
 }
@@ -69,11 +70,4 @@ func (l *lifecycle) stop(p *part) error {
 		return fmt.Errorf("%s: %w", p.name, p.err)
 	}
 	return nil
-}
-
-// abandon closes a node that was opened but will not be run.
-func (l *lifecycle) abandon(p interface{ Run(context.Context) error }, err error) error {
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	return errors.Join(err, p.Run(over))
 }

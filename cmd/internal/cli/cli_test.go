@@ -232,7 +232,7 @@ func TestGolden(t *testing.T) {
 		"failover done@b site-b --yes", "failover done@b site-b --yes -o json", "freeze dev@files",
 		"volume list", "volume list -o json", "volume show db", "volume show db -o json", "volume create --size 2 --wait", "volume delete db",
 		"volume extend db 3", "snapshot list", "snapshot list -o json", "snapshot create db --name x",
-		"status", "status -o json", "config example", "help",
+		"status", "status -o json", "help",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

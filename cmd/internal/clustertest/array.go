@@ -10,7 +10,6 @@ import (
 
 	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/fsm"
-	"github.com/lockstep-storage/lockstep/raftnode"
 )
 
 // Behaviour is how the array answers a promotion.
@@ -166,18 +165,23 @@ func (a *Array) enter(c call) {
 		a.promotions++
 		a.promoteTo = c.epoch
 	} else {
-		a.calls++
-		if c.epoch < a.promoteTo {
-			a.violate("G3: a call of %s of epoch %d starts after the promotion to epoch %d", c.host, c.epoch, a.promoteTo)
-		}
-		if a.switches[c.host] != c.epoch {
-			a.violate("G10: a call of %s of epoch %d, whose driver was told epoch %d", c.host, c.epoch, a.switches[c.host])
-		}
-		if a.sites[c.host] != a.promoted {
-			a.violate("G10: a call of %s on %q while %q takes writes", c.host, a.sites[c.host], a.promoted)
-		}
+		a.enterVolume(c)
 	}
 	a.inFlight = append(a.inFlight, c)
+}
+
+// enterVolume notes what is wrong with a volume call that starts. a.mu is held.
+func (a *Array) enterVolume(c call) {
+	a.calls++
+	if c.epoch < a.promoteTo {
+		a.violate("G3: a call of %s of epoch %d starts after the promotion to epoch %d", c.host, c.epoch, a.promoteTo)
+	}
+	if a.switches[c.host] != c.epoch {
+		a.violate("G10: a call of %s of epoch %d, whose driver was told epoch %d", c.host, c.epoch, a.switches[c.host])
+	}
+	if a.sites[c.host] != a.promoted {
+		a.violate("G10: a call of %s on %q while %q takes writes", c.host, a.sites[c.host], a.promoted)
+	}
 }
 
 func (a *Array) leave(c call) {
@@ -301,6 +305,7 @@ func (d *driver) volume(ctx context.Context, token driverhost.Token) error {
 func (d *driver) FreezeBackend(_ context.Context, _ driverhost.Token) error {
 	return d.freeze("freeze")
 }
+
 func (d *driver) ThawBackend(_ context.Context, _ driverhost.Token) error { return d.freeze("thaw") }
 
 func (d *driver) freeze(what string) error {
@@ -343,15 +348,7 @@ func pause(ctx context.Context, wait time.Duration) error {
 	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
-		time.Sleep(cancelTime)
+		<-time.After(cancelTime)
 		return context.Cause(ctx)
 	}
 }
-
-func fmtMember(m *Member, leader string, cl fsm.Cluster, f fsm.Failover, a *Array, cut bool) string {
-	return fmt.Sprintf("%s: cut=%v leader=%s epoch=%d active=%s status=%s held=%v told=%d failover=%s %s attempt=%d executor=%s claim=%d unknown=%v error=%q members=%v ready=%v\n",
-		m.ID, cut, leader, cl.Epoch, cl.ActiveBackendID, cl.ReplicationStatus, cl.Held, a.toldEpoch(m.Host()),
-		f.ID, f.Phase, f.Attempt, f.Executor, f.ClaimIndex, f.Unknown, f.Error, f.Members, m.Hosts.Ready())
-}
-
-var _ raftnode.Discovery = directory{}

@@ -258,6 +258,23 @@ type asker struct {
 
 var errNoRoute = errors.New("no route to host")
 
+type reply struct {
+	answer []byte
+	err    error
+}
+
+// deliver takes a question to m, which may answer it after its sender has given
+// up or was cut off.
+func (a asker) deliver(m *Member, method string, body []byte) reply {
+	late, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	if err := a.c.travel(late); err != nil {
+		return reply{err: err}
+	}
+	answer, err := m.Node.Answer(late, method, body)
+	return reply{answer, err}
+}
+
 // answerTimeout is how long a node works on a question whose sender may be gone.
 const answerTimeout = 2 * time.Second
 
@@ -267,22 +284,8 @@ func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]
 	if !ok || a.c.isCut(id) || a.c.isCut(a.from) {
 		return nil, errNoRoute
 	}
-	// The question goes on its way, and may be answered, after its sender has
-	// given up or was cut off.
-	type reply struct {
-		answer []byte
-		err    error
-	}
 	replies := make(chan reply, 1)
-	a.c.inFlight.Go(func() {
-		if a.c.travel(context.Background()) != nil {
-			return
-		}
-		late, cancel := context.WithTimeout(context.Background(), answerTimeout)
-		defer cancel()
-		answer, err := m.Node.Answer(late, method, body)
-		replies <- reply{answer, err}
-	})
+	a.c.inFlight.Go(func() { replies <- a.deliver(m, method, body) })
 	select {
 	case r := <-replies:
 		if err := a.c.travel(ctx); err != nil {
@@ -296,3 +299,5 @@ func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]
 		return nil, context.Cause(ctx)
 	}
 }
+
+var _ raftnode.Discovery = directory{}

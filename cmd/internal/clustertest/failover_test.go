@@ -78,13 +78,12 @@ func TestG5_LeaderKilledInEveryPhase(t *testing.T) {
 	for _, phase := range []fsm.Phase{fsm.Draining, fsm.Promoting, fsm.Switching} {
 		scenario(t, fmt.Sprintf("the leader dies while %s", phase), func(t *testing.T, c *Cluster) {
 			leader, other := c.Leader(), c.Follower()
-			switch phase {
-			case fsm.Draining: // a call that does not end at once keeps the phase
+			if phase == fsm.Draining { // a call that does not end at once keeps the phase
 				c.Array.Stick(other.Host(), true)
 				c.keepBusy(other)
-			case fsm.Switching:
+			}
+			if phase == fsm.Switching {
 				c.Array.RefuseSwitch(other.Host(), errors.New("not yet"))
-			default:
 			}
 			id := c.Failover(leader, "site-b", fsm.Forced)
 			c.Eventually(string(phase), c.Phase(id, phase))
@@ -122,7 +121,7 @@ func TestD3_ExecutorDies(t *testing.T) {
 
 func TestG16_ExecutorCutOffGoesOnRunning(t *testing.T) {
 	t.Parallel()
-	scenario(t, "its call has ended before another begins", func(t *testing.T, c *Cluster) {
+	scenario(t, "its call has ended before another begins", func(_ *testing.T, c *Cluster) {
 		c.Array.Next(Hang)
 		id := c.Failover(c.Follower(), "site-b", fsm.Forced)
 		first := c.Executor(nil)
@@ -165,7 +164,7 @@ func TestG10_LateMemberConvergesBeforeItServes(t *testing.T) {
 		c.Restart(late)
 		c.Eventually("the late one serves the new site", c.Quiet)
 	})
-	scenario(t, "from the log", func(t *testing.T, c *Cluster) {
+	scenario(t, "from the log", func(_ *testing.T, c *Cluster) {
 		late := c.Follower()
 		c.Kill(late)
 		id := c.Failover(c.Follower(), "site-b", fsm.Forced)

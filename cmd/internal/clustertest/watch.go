@@ -2,7 +2,9 @@ package clustertest
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,7 +56,9 @@ func (c *Cluster) find(what string, ok func(*Member) bool) (found *Member) {
 // sends the log again to a node that was away, so it waits longer than that.
 func (c *Cluster) Eventually(what string, ok func() bool) {
 	c.tb.Helper()
-	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			c.tb.Fatalf("gave up waiting for: %s\n%s", what, c.describe())
 		}
@@ -150,17 +154,21 @@ func (c *Cluster) agree(members []*Member) bool {
 }
 
 func (c *Cluster) describe() string {
-	text := ""
+	var text strings.Builder
 	for _, m := range c.Members {
 		if _, up := c.member(m.ID); !up {
-			text += m.ID + ": down\n"
+			fmt.Fprintf(&text, "%s: down\n", m.ID)
 			continue
 		}
 		cl := c.Cluster(m)
-		st := m.Node.Status()
-		text += fmtMember(m, st.Leader, cl, c.Record(m, cl.Failover), c.Array, c.isCut(m.ID))
+		f := c.Record(m, cl.Failover)
+		fmt.Fprintf(&text, "%s: cut=%v leader=%s epoch=%d active=%s status=%s held=%v told=%d ready=%v\n",
+			m.ID, c.isCut(m.ID), m.Node.Status().Leader, cl.Epoch, cl.ActiveBackendID, cl.ReplicationStatus, cl.Held,
+			c.Array.toldEpoch(m.Host()), m.Hosts.Ready())
+		fmt.Fprintf(&text, "  failover %s: %s attempt=%d executor=%s claim=%d unknown=%v error=%q members=%v\n",
+			f.ID, f.Phase, f.Attempt, f.Executor, f.ClaimIndex, f.Unknown, f.Error, f.Members)
 	}
-	return text
+	return text.String()
 }
 
 // keepBusy asks for a volume on m and waits until its driver is at work on it.
