@@ -149,7 +149,7 @@ func (s *Server) refuse(x *exchange, err error) {
 			refusal.Message = prefixInvalid + refusal.Message
 		}
 	}
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && path != "/readyz" { // whose no is an answer, not a failure
 		s.log.Warn("request failed", "method", x.r.Method, "path", path, "status", status, "request", x.id, "error", err)
 	}
 	if status == http.StatusServiceUnavailable {

@@ -110,11 +110,12 @@ func (h *Host) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Ready says why not all services of this node work against the committed site;
-// nil means that they do.
+// Ready says why not all services of this node work against the committed site, by
+// their own committed word; nil means that they do. A service whose gate a failover
+// keeps closed counts as ready: there is nothing that it could do first.
 func (h *Host) Ready() error {
 	for _, w := range h.workers {
-		if err := w.gate.admits(fsm.CallFreeze); err != nil && !errors.Is(err, fsm.ErrFailingOver) && !errors.Is(err, fsm.ErrHeld) {
+		if err := w.ready(); err != nil {
 			return fmt.Errorf("service %s: %w", w.svc.Host, err)
 		}
 	}

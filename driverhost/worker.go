@@ -272,6 +272,24 @@ func (w *worker) reported() (problem string) {
 	return problem
 }
 
+// ready says why the service does not work against the committed site, or has not
+// said so yet.
+func (w *worker) ready() error {
+	err := w.gate.admits(fsm.CallFreeze)
+	if errors.Is(err, fsm.ErrFailingOver) || errors.Is(err, fsm.ErrHeld) {
+		return nil
+	}
+	if err == nil {
+		w.cfg.State.View(func(s *fsm.State) {
+			svc, _ := s.Service(w.svc.Host)
+			if cl, _ := s.Cluster(svc.Group()); svc.Reported.Epoch != cl.Epoch || svc.Reported.Error != "" {
+				err = fsm.ErrBehind
+			}
+		})
+	}
+	return err
+}
+
 func (w *worker) freeze(ctx context.Context, driver Driver, task fsm.Task) error {
 	wanted, stop := w.while(ctx, task)
 	defer stop()

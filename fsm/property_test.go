@@ -11,7 +11,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "replay this one seed of the property test")
-	seedsFlag = flag.Uint64("seeds", 200, "seeds of the property test")
+	seedsFlag = flag.Uint64("seeds", 150, "seeds of the property test")
 )
 
 // TestAnyHistory applies random histories and holds the state against what must

@@ -267,15 +267,16 @@ func (f *fleet) follower() *fleetNode {
 // propose commits a command at n within a minute.
 func (f *fleet) propose(n *fleetNode, cmd fsm.Command) {
 	f.tb.Helper()
-	if _, err := f.offer(n, time.Minute, "", cmd); err != nil {
+	if err := f.offer(n, time.Minute, "", cmd); err != nil {
 		f.tb.Fatalf("%T at %s: %v", cmd, n.id, err)
 	}
 }
 
-func (f *fleet) offer(n *fleetNode, within time.Duration, request string, cmd fsm.Command) (uint64, error) {
+func (f *fleet) offer(n *fleetNode, within time.Duration, request string, cmd fsm.Command) error {
 	ctx, cancel := context.WithTimeout(f.tb.Context(), within)
 	defer cancel()
-	return n.Propose(ctx, request, cmd)
+	_, err := n.Propose(ctx, request, cmd)
+	return err
 }
 
 // service registers a service of n.

@@ -98,10 +98,9 @@ func (l *Lease) Run(ctx context.Context) {
 		next := l.timing.Duration / 3
 		err := l.renew(ctx)
 		switch {
-		case err == nil && failing != "":
+		case err == nil:
 			failing = ""
-			l.logger.Debug("lease granted again")
-		case err != nil && ctx.Err() == nil:
+		case ctx.Err() == nil:
 			next = l.timing.Duration / 20
 			if failing != err.Error() {
 				failing = err.Error()
@@ -141,6 +140,7 @@ func (l *Lease) extend(until time.Time) {
 		l.held, l.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // ends with the lease
 		l.timer = time.AfterFunc(until.Sub(now), l.expire)
 		l.wake()
+		l.logger.Info("lease granted")
 	}
 }
 

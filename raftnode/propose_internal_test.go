@@ -32,14 +32,14 @@ func TestPropose(t *testing.T) {
 	})
 	story(t, "a refusal survives the wire", 3, 3, func(t *testing.T, f *fleet) {
 		for _, n := range f.nodes {
-			_, err := f.offer(n, time.Minute, "", fsm.SetFrozen{Cluster: "nowhere@aa"})
+			err := f.offer(n, time.Minute, "", fsm.SetFrozen{Cluster: "nowhere@aa"})
 			var r *fsm.Refusal
 			if !errors.Is(err, fsm.ErrNotFound) || !errors.As(err, &r) || r.Field != "cluster" || r.Value != "nowhere@aa" {
 				t.Errorf("at %s: %v", n.id, err)
 			}
 		}
 	})
-	story(t, "it rides out an election", 3, 3, func(t *testing.T, f *fleet) {
+	story(t, "it rides out an election", 3, 3, func(_ *testing.T, f *fleet) {
 		n := f.follower()
 		f.kill(f.leader())
 		f.propose(n, newcomer("x"))
@@ -48,7 +48,7 @@ func TestPropose(t *testing.T) {
 		for _, n := range []*fleetNode{f.leader(), f.follower()} {
 			f.isolate(n)
 			began := time.Now()
-			if _, err := f.offer(n, 5*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) {
+			if err := f.offer(n, 5*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) {
 				t.Errorf("Propose = %v, want %v", err, fsm.ErrNoLeader)
 			}
 			if took := time.Since(began); took != 5*time.Second {
@@ -66,7 +66,7 @@ func TestPropose(t *testing.T) {
 			}
 			return answer, nil
 		})
-		if _, err := f.offer(n, time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) {
+		if err := f.offer(n, time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) {
 			t.Errorf("Propose = %v, want %v", err, fsm.ErrNoLeader)
 		}
 	})
@@ -82,10 +82,10 @@ func TestPropose(t *testing.T) {
 			return answer, nil
 		})
 		create := fsm.CreateVolume{Volume: fsm.Volume{ID: "v", Size: 1, Host: host}}
-		if _, err := f.offer(n, time.Minute, "request", create); err != nil || lost != 3 {
+		if err := f.offer(n, time.Minute, "request", create); err != nil || lost != 3 {
 			t.Errorf("after %d lost answers: %v", lost, err)
 		}
-		if _, err := f.offer(n, time.Minute, "another", create); !errors.Is(err, fsm.ErrExists) {
+		if err := f.offer(n, time.Minute, "another", create); !errors.Is(err, fsm.ErrExists) {
 			t.Errorf("another request: %v, want %v", err, fsm.ErrExists)
 		}
 	})
@@ -99,7 +99,7 @@ func TestPropose(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := f.offer(n, time.Minute, "", newcomer("x")); !errors.Is(err, fsm.ErrInternal) || asked != patience {
+		if err := f.offer(n, time.Minute, "", newcomer("x")); !errors.Is(err, fsm.ErrInternal) || asked != patience {
 			t.Errorf("asked %d times: %v", asked, err)
 		}
 	})
@@ -113,11 +113,11 @@ func TestPropose(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := f.offer(n, 10*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) || asked > 150 {
+		if err := f.offer(n, 10*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) || asked > 150 {
 			t.Errorf("asked %d times in ten seconds: %v", asked, err)
 		}
 	})
-	story(t, "the network's errors end with it", 3, 3, func(t *testing.T, f *fleet) {
+	story(t, "the network's errors end with it", 3, 3, func(_ *testing.T, f *fleet) {
 		n := f.follower()
 		f.losing(func(string, string, string) error { return errUnreachable })
 		time.AfterFunc(3*time.Second, func() { f.losing(nil) })
@@ -154,7 +154,7 @@ func TestG8_Linearize(t *testing.T) {
 	})
 	story(t, "a release that does not know the question says so at once", 3, 3, func(t *testing.T, f *fleet) {
 		n := f.follower()
-		f.losing(func(_, to, method string) error {
+		f.losing(func(_, _, method string) error {
 			_, err := f.leader().Answer(t.Context(), "new-"+method, nil)
 			return &fsm.Refusal{Code: fsm.CodeOf(err), Message: err.Error()}
 		})

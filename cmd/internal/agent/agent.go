@@ -57,6 +57,10 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	return parts.run(ctx)
 }
 
+// requestTimeout is how long a request rides out an election before it is answered
+// with 503: several elections, and less than most clients wait.
+const requestTimeout = 10 * time.Second
+
 // peerHTTP is the client for questions to other nodes: many at once to few hosts.
 func peerHTTP() *http.Client {
 	return &http.Client{Transport: &http.Transport{
@@ -113,7 +117,7 @@ func newServer(cfg config.Config, release string, process *raftnode.Process, hos
 			host, _ := hosts.Serves(cluster)
 			return host
 		},
-		Ready: node.ready, Metrics: registry,
+		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout,
 	})
 }
 
