@@ -3,6 +3,7 @@ package raftnode
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,10 +74,10 @@ func TestG4_Lease(t *testing.T) {
 	})
 	story(t, "it counts from before it was asked for", 3, 3, func(t *testing.T, f *fleet) {
 		n, l := leased(t, f)
-		var asked time.Time
+		var asked atomic.Pointer[time.Time]
 		f.losing(func(from, _, method string) error {
 			if from == n.id && method == methodLease {
-				asked = time.Now()
+				asked.Store(new(time.Now()))
 				<-time.After(400 * time.Millisecond) // on its way
 			}
 			return nil
@@ -88,9 +89,9 @@ func TestG4_Lease(t *testing.T) {
 			}
 			return nil
 		})
-		last := asked
 		held, changed := l.Current()
 		<-changed
+		last := *asked.Load()
 		if end := last.Add(duration); !time.Now().Equal(end) || held.Err() == nil {
 			t.Errorf("it ended %v after the last question, want %v", time.Since(last), duration)
 		}
@@ -98,7 +99,7 @@ func TestG4_Lease(t *testing.T) {
 	story(t, "it ends at its deadline though Run hangs", 3, 3, func(t *testing.T, f *fleet) {
 		n, l := leased(t, f)
 		over := make(chan struct{})
-		var asked time.Time
+		var asked atomic.Pointer[time.Time]
 		f.tamper(func(from, _, method string, answer []byte) ([]byte, error) {
 			if from == n.id && method == methodLease {
 				<-over
@@ -107,13 +108,13 @@ func TestG4_Lease(t *testing.T) {
 		})
 		f.losing(func(from, _, method string) error {
 			if from == n.id && method == methodLease {
-				asked = time.Now()
+				asked.Store(new(time.Now()))
 			}
 			return nil
 		})
 		held, _ := l.Current()
 		<-held.Done()
-		if d := time.Since(asked); d > duration || holds(l) {
+		if d := time.Since(*asked.Load()); d > duration || holds(l) {
 			t.Errorf("it ended %v after the question that hangs", d)
 		}
 		close(over)
@@ -200,11 +201,12 @@ func TestGrant(t *testing.T) {
 	story(t, "it is noted before anybody confirms it", 3, 3, func(t *testing.T, f *fleet) {
 		leader := f.leader()
 		host := f.service(leader)
-		noted := false
+		var noted atomic.Bool
 		f.losing(func(_, _, method string) error {
 			if method == methodTerm {
 				r, _ := leader.leading()
-				_, noted = r.grants()[host]
+				_, known := r.grants()[host]
+				noted.Store(known)
 				return errUnreachable
 			}
 			return nil
@@ -213,8 +215,8 @@ func TestGrant(t *testing.T) {
 			t.Error("granted though nobody confirms the term")
 		}
 		r, _ := leader.leading()
-		if !noted || r == nil || r.gone(host, time.Now().Add(leader.cfg.Lease.Grace-time.Second)) {
-			t.Errorf("noted %v before the proof", noted)
+		if !noted.Load() || r == nil || r.gone(host, time.Now().Add(leader.cfg.Lease.Grace-time.Second)) {
+			t.Errorf("noted %v before the proof", noted.Load())
 		}
 	})
 	story(t, "a member that has had its time is refused", 3, 3, func(t *testing.T, f *fleet) {

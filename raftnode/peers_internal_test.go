@@ -1,8 +1,10 @@
 package raftnode
 
 import (
+	"context"
 	"errors"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,18 +79,28 @@ func TestRemovePeer(t *testing.T) {
 			t.Error("it still leads")
 		}
 	})
+	story(t, "the leader itself, asked of itself", 3, 3, func(t *testing.T, f *fleet) {
+		old := f.leader()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := old.RemovePeer(ctx, old.id); err != nil {
+			t.Fatal(err)
+		}
+		if _, member := suffrage(t, f)[old.id]; member || knows(f.leader(), old.id) {
+			t.Error("it is still there")
+		}
+	})
 	story(t, "a lost answer is no failure", 3, 3, func(t *testing.T, f *fleet) {
 		leader, asker := f.leader(), f.follower()
 		gone := "abc"[3-int(leader.id[0]-'a')-int(asker.id[0]-'a')]
-		lost := false
+		var lost atomic.Bool
 		f.tamper(func(_, _, method string, answer []byte) ([]byte, error) {
-			if method == methodRemove && !lost {
-				lost = true
+			if method == methodRemove && lost.CompareAndSwap(false, true) {
 				return nil, errUnreachable
 			}
 			return answer, nil
 		})
-		if err := asker.RemovePeer(t.Context(), string(gone)); err != nil || !lost {
+		if err := asker.RemovePeer(t.Context(), string(gone)); err != nil || !lost.Load() {
 			t.Errorf("RemovePeer = %v", err)
 		}
 	})

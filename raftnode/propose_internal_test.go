@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,17 +74,17 @@ func TestPropose(t *testing.T) {
 	story(t, "after a lost answer it is offered again, with one effect", 3, 3, func(t *testing.T, f *fleet) {
 		n := f.follower()
 		host := f.service(n)
-		lost := 0
+		var lost atomic.Int64
 		f.tamper(func(_, _, method string, answer []byte) ([]byte, error) {
-			if method == methodApply && lost < 3 {
-				lost++
+			if method == methodApply && lost.Load() < 3 {
+				lost.Add(1)
 				return nil, errUnreachable
 			}
 			return answer, nil
 		})
 		create := fsm.CreateVolume{Volume: fsm.Volume{ID: "v", Size: 1, Host: host}}
-		if err := f.offer(n, time.Minute, "request", create); err != nil || lost != 3 {
-			t.Errorf("after %d lost answers: %v", lost, err)
+		if err := f.offer(n, time.Minute, "request", create); err != nil || lost.Load() != 3 {
+			t.Errorf("after %d lost answers: %v", lost.Load(), err)
 		}
 		if err := f.offer(n, time.Minute, "another", create); !errors.Is(err, fsm.ErrExists) {
 			t.Errorf("another request: %v, want %v", err, fsm.ErrExists)
@@ -91,30 +92,30 @@ func TestPropose(t *testing.T) {
 	})
 	story(t, "a leader that answers with faults of its own is not asked for ever", 3, 3, func(t *testing.T, f *fleet) {
 		n := f.follower()
-		asked := 0
+		var asked atomic.Int64
 		f.losing(func(_, _, method string) error {
 			if method == methodApply {
-				asked++
+				asked.Add(1)
 				return &fsm.Refusal{Code: fsm.ErrInternal, Message: "out of order"}
 			}
 			return nil
 		})
-		if err := f.offer(n, time.Minute, "", newcomer("x")); !errors.Is(err, fsm.ErrInternal) || asked != patience {
-			t.Errorf("asked %d times: %v", asked, err)
+		if err := f.offer(n, time.Minute, "", newcomer("x")); !errors.Is(err, fsm.ErrInternal) || asked.Load() != patience {
+			t.Errorf("asked %d times: %v", asked.Load(), err)
 		}
 	})
 	story(t, "retries slow down", 3, 3, func(t *testing.T, f *fleet) {
 		n := f.follower()
-		asked := 0
+		var asked atomic.Int64
 		f.losing(func(_, _, method string) error {
 			if method == methodApply {
-				asked++
+				asked.Add(1)
 				return errUnreachable
 			}
 			return nil
 		})
-		if err := f.offer(n, 10*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) || asked > 150 {
-			t.Errorf("asked %d times in ten seconds: %v", asked, err)
+		if err := f.offer(n, 10*time.Second, "", newcomer("x")); !errors.Is(err, fsm.ErrNoLeader) || asked.Load() > 150 {
+			t.Errorf("asked %d times in ten seconds: %v", asked.Load(), err)
 		}
 	})
 	story(t, "the network's errors end with it", 3, 3, func(_ *testing.T, f *fleet) {

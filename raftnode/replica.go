@@ -55,6 +55,11 @@ func (r *replica) apply(entry *raft.Log) error {
 		panic(fmt.Sprintf("raftnode: entry %d: %v", entry.Index, err))
 	}
 	meta.Index, meta.Term = entry.Index, entry.Term
+	if !entry.AppendedAt.IsZero() {
+		// The leader's clock, which also judges what is overdue, and not the
+		// clock of whichever node was asked.
+		meta.At = fsm.TimeOf(entry.AppendedAt)
+	}
 	return r.state.Apply(meta, cmd)
 }
 
