@@ -25,7 +25,7 @@ func TestStop(t *testing.T) {
 	for name, before := range map[string]func(*fleet, *fleetNode){
 		"while it leads":         func(*fleet, *fleetNode) {},
 		"after it was cut off":   (*fleet).isolate,
-		"while others stop, too": func(f *fleet, n *fleetNode) { f.kill(f.follower()) },
+		"while others stop, too": func(f *fleet, _ *fleetNode) { f.kill(f.follower()) },
 	} {
 		story(t, name, 3, 3, func(t *testing.T, f *fleet) {
 			leader := f.leader()

@@ -104,8 +104,8 @@ func TestProver(t *testing.T) {
 
 func TestProofCountsVotersOnly(t *testing.T) {
 	t.Parallel()
-	story(t, "two of three voters are silent, a non-voter answers", 4, 3, func(t *testing.T, f *fleet) {
-		f.until("d is a peer", func() bool { return len(suffrage(t, f)) == 4 })
+	story(t, "two of three voters are silent, two non-voters answer", 5, 3, func(t *testing.T, f *fleet) {
+		f.until("d and e are peers", func() bool { return len(suffrage(t, f)) == 5 })
 		leader := f.leader()
 		term := leader.raft.CurrentTerm()
 		if err := leader.confirmTerm(t.Context(), term); err != nil {
@@ -126,7 +126,7 @@ func TestProofCountsVotersOnly(t *testing.T) {
 		}
 		f.losing(lost(2))
 		if err := leader.confirmTerm(t.Context(), term); !errors.Is(err, fsm.ErrNotLeader) {
-			t.Errorf("with itself and a non-voter: %v, want %v", err, fsm.ErrNotLeader)
+			t.Errorf("with itself and the non-voters: %v, want %v", err, fsm.ErrNotLeader)
 		}
 		f.losing(nil)
 		if err := leader.confirmTerm(t.Context(), term-1); !errors.Is(err, fsm.ErrNotLeader) {

@@ -232,6 +232,18 @@ func (c *Cluster) member(id string) (*Member, bool) {
 	return c.Members[i], true
 }
 
+// node returns the running node with the given id.
+func (c *Cluster) node(id string) (*raftnode.Node, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.Members {
+		if m.ID == id && m.up {
+			return m.Node, true
+		}
+	}
+	return nil, false
+}
+
 // directory is what gossip would tell, always and at once.
 type directory struct{ c *Cluster }
 
@@ -263,15 +275,15 @@ type reply struct {
 	err    error
 }
 
-// deliver takes a question to m, which may answer it after its sender has given
-// up or was cut off.
-func (a asker) deliver(m *Member, method string, body []byte) reply {
+// deliver takes a question to a node, which may answer it after its sender has
+// given up or was cut off.
+func (a asker) deliver(node *raftnode.Node, method string, body []byte) reply {
 	late, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 	if err := a.c.travel(late); err != nil {
 		return reply{err: err}
 	}
-	answer, err := m.Node.Answer(late, method, body)
+	answer, err := node.Answer(late, method, body)
 	return reply{answer, err}
 }
 
@@ -280,12 +292,12 @@ const answerTimeout = 2 * time.Second
 
 func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error) {
 	id := baseURL[len("http://") : len(baseURL)-len(":80")]
-	m, ok := a.c.member(id)
+	node, ok := a.c.node(id)
 	if !ok || a.c.isCut(id) || a.c.isCut(a.from) {
 		return nil, errNoRoute
 	}
 	replies := make(chan reply, 1)
-	a.c.inFlight.Go(func() { replies <- a.deliver(m, method, body) })
+	a.c.inFlight.Go(func() { replies <- a.deliver(node, method, body) })
 	select {
 	case r := <-replies:
 		if err := a.c.travel(ctx); err != nil {
