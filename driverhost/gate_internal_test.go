@@ -31,6 +31,12 @@ func (w *gateWorld) View(fn func(*fsm.State)) <-chan struct{} {
 	return w.changed
 }
 
+func (w *gateWorld) Clone() *fsm.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Clone()
+}
+
 func (w *gateWorld) Run(ctx context.Context) { <-ctx.Done() }
 
 func (w *gateWorld) Current() (context.Context, <-chan struct{}) {

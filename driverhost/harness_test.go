@@ -47,6 +47,12 @@ func (w *world) View(fn func(*fsm.State)) <-chan struct{} {
 	return w.changed
 }
 
+func (w *world) Clone() *fsm.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Clone()
+}
+
 // Propose is what the worker sees of Raft: commands go through their encoding.
 func (w *world) Propose(ctx context.Context, request string, cmd fsm.Command) (uint64, error) {
 	w.mu.Lock()

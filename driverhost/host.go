@@ -18,6 +18,10 @@ type State interface {
 	// View calls fn with the state, which fn must neither keep nor change;
 	// changed is closed at the first change after the one fn sees.
 	View(fn func(*fsm.State)) (changed <-chan struct{})
+
+	// Clone returns a copy to go through many records of without holding up
+	// commits.
+	Clone() *fsm.State
 }
 
 // Proposer commits commands, wherever the leader is.

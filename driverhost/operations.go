@@ -86,7 +86,12 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 		end.Error = text(failure.Error())
 		w.logger.Warn("volume operation failed", "operation", op.ID, "volume", op.VolumeID, "error", failure)
 	}
-	return w.report(ctx, end)
+	err = w.report(ctx, end)
+	if errors.Is(err, fsm.ErrTooLarge) { // the same call again would bring the same
+		end.Error, end.Update = text("what the driver says of the volume is too large: "+err.Error()), fsm.VolumeUpdate{}
+		err = w.report(ctx, end)
+	}
+	return err
 }
 
 func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation, token Token) (VolumeUpdate, error) {

@@ -155,3 +155,20 @@ func TestOperationsAreBounded(t *testing.T) {
 		})
 	})
 }
+
+func TestADriverThatSaysTooMuchOfAVolumeFailsTheOperation(t *testing.T) {
+	t.Parallel()
+	bubble(t, "once, instead of being asked for ever", func(t *testing.T) {
+		n := member(t)
+		n.driver.update = driverhost.VolumeUpdate{ReplicationDriverData: strings.Repeat("x", fsm.MaxEntry)}
+		n.create("v")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if v := n.volume("v"); v.Status != fsm.StatusError {
+			t.Errorf("the volume is %s, want it in error", v.Status)
+		}
+		if calls := n.count("create"); calls != 1 {
+			t.Errorf("the driver was asked %d times", calls)
+		}
+	})
+}

@@ -60,14 +60,13 @@ func (w *worker) claim(ctx context.Context, task fsm.Task) (promotion, error) {
 		}
 		return p, fmt.Errorf("claim: %w", err)
 	}
-	w.cfg.State.View(func(s *fsm.State) {
-		if f, ok := s.Failover(task.Failover); ok && f.Attempt == task.Attempt && f.Executor == w.svc.Host && f.Phase == fsm.Promoting {
-			p.claim = f.ClaimIndex
-		}
-		for v := range s.ReplicatedVolumes(task.Cluster) {
-			p.volumes = append(p.volumes, volumeOf(v))
-		}
-	})
+	s := w.cfg.State.Clone()
+	if f, ok := s.Failover(task.Failover); ok && f.Attempt == task.Attempt && f.Executor == w.svc.Host && f.Phase == fsm.Promoting {
+		p.claim = f.ClaimIndex
+	}
+	for v := range s.ReplicatedVolumes(task.Cluster) {
+		p.volumes = append(p.volumes, volumeOf(v))
+	}
 	return p, nil
 }
 
