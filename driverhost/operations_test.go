@@ -160,7 +160,7 @@ func TestADriverThatSaysTooMuchOfAVolumeFailsTheOperation(t *testing.T) {
 	t.Parallel()
 	bubble(t, "once, instead of being asked for ever", func(t *testing.T) {
 		n := member(t)
-		n.driver.update = driverhost.VolumeUpdate{ReplicationDriverData: strings.Repeat("x", fsm.MaxEntry)}
+		n.update = driverhost.VolumeUpdate{ReplicationDriverData: strings.Repeat("x", fsm.MaxEntry)}
 		n.create("v")
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -221,17 +220,6 @@ func (c *Cluster) isCut(id string) bool {
 	return c.cut[id]
 }
 
-// member returns the running member with the given id.
-func (c *Cluster) member(id string) (*Member, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.Members, func(m *Member) bool { return m.ID == id && m.up })
-	if i < 0 {
-		return nil, false
-	}
-	return c.Members[i], true
-}
-
 // node returns the running node with the given id.
 func (c *Cluster) node(id string) (*raftnode.Node, bool) {
 	c.mu.Lock()
@@ -297,7 +285,7 @@ func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]
 		return nil, errNoRoute
 	}
 	replies := make(chan reply, 1)
-	a.c.inFlight.Go(func() { replies <- a.deliver(node, method, body) })
+	a.c.inFlight.Go(func() { replies <- a.deliver(node, method, body) }) //nolint:contextcheck // it outlives its sender on purpose
 	select {
 	case r := <-replies:
 		if err := a.c.travel(ctx); err != nil {

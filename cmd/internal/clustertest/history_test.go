@@ -180,7 +180,7 @@ func (h *history) volume(m *Member) {
 
 // ask proposes cmd at m, which may refuse it or be unable to answer.
 func (h *history) ask(m *Member, what string, cmd fsm.Command) bool {
-	if _, up := h.c.member(m.ID); !up {
+	if _, up := h.c.node(m.ID); !up {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
@@ -194,7 +194,7 @@ func (h *history) ask(m *Member, what string, cmd fsm.Command) bool {
 // never should have.
 func (h *history) check() {
 	for _, m := range h.c.Members {
-		if _, up := h.c.member(m.ID); !up {
+		if _, up := h.c.node(m.ID); !up {
 			continue
 		}
 		epoch := h.c.Cluster(m).Epoch

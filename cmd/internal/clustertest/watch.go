@@ -15,7 +15,7 @@ import (
 // Live returns the members that run and are not cut off.
 func (c *Cluster) Live() []*Member {
 	return slices.DeleteFunc(slices.Clone(c.Members), func(m *Member) bool {
-		_, up := c.member(m.ID)
+		_, up := c.node(m.ID)
 		return !up || c.isCut(m.ID)
 	})
 }
@@ -156,7 +156,7 @@ func (c *Cluster) agree(members []*Member) bool {
 func (c *Cluster) describe() string {
 	var text strings.Builder
 	for _, m := range c.Members {
-		if _, up := c.member(m.ID); !up {
+		if _, up := c.node(m.ID); !up {
 			fmt.Fprintf(&text, "%s: down\n", m.ID)
 			continue
 		}
