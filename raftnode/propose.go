@@ -108,6 +108,7 @@ func (n *Node) apply(ctx context.Context, entry []byte) (applyAnswer, error) {
 	if err != nil {
 		return applyAnswer{}, err
 	}
+	n.hasCommitted()
 	done := applyAnswer{Index: future.Index()}
 	if refused, ok := future.Response().(error); ok && refused != nil {
 		if !errors.As(refused, &done.Refusal) {

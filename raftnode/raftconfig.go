@@ -43,10 +43,8 @@ type Timing struct {
 // with others is now and then not scheduled for 100ms, and an election that
 // nobody needed costs more than it saves.
 //
-// Commit is far below Raft's usual 50ms because one failover is several commits
-// in a row, and a member acts on each only when it learns of it. An idle leader
-// pays for it with one empty message per peer and interval: with some dozens of
-// peers, raise it.
+// Commit is Raft's usual 50ms: the leader tells followers of a quiet commit by
+// itself (spread.go), and this is only what is left if that fails.
 //
 // MaxAppendEntries counts entries, and an entry may have 1 MiB.
 func DefaultTiming() Timing {
@@ -54,7 +52,7 @@ func DefaultTiming() Timing {
 		Heartbeat:         300 * time.Millisecond,
 		Election:          300 * time.Millisecond,
 		LeaderLease:       200 * time.Millisecond,
-		Commit:            5 * time.Millisecond,
+		Commit:            50 * time.Millisecond,
 		SnapshotInterval:  30 * time.Second,
 		SnapshotThreshold: 16384,
 		TrailingLogs:      16384,

@@ -16,10 +16,11 @@ import (
 // reign is what this node knows as the leader of one term: whom it has granted
 // leases. It is thrown away when the term ends, so that nothing stale survives.
 type reign struct {
-	node    *Node
-	elected time.Time
-	caught  chan struct{} // closed once all that earlier leaders committed is applied here
-	logger  hclog.Logger
+	node      *Node
+	elected   time.Time
+	caught    chan struct{} // closed once all that earlier leaders committed is applied here
+	committed chan struct{} // of capacity one: something was, see spread
+	logger    hclog.Logger
 
 	mu      sync.Mutex
 	number  uint64               // the term; set before caught is closed
@@ -30,7 +31,7 @@ type reign struct {
 
 func newReign(n *Node, now time.Time) *reign {
 	return &reign{
-		node: n, elected: now, caught: make(chan struct{}), logger: n.logger.Named("coordinator"),
+		node: n, elected: now, caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
 		granted: map[string]time.Time{}, expiry: map[string]time.Time{}, retired: map[string]bool{},
 	}
 }
@@ -42,6 +43,7 @@ func (r *reign) run(ctx context.Context) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { r.node.tendMembers(ctx) })
+	wg.Go(func() { r.spread(ctx) })
 	r.coordinate(ctx)
 	wg.Wait()
 }

@@ -42,7 +42,7 @@ type Array struct {
 	calls      int
 	refuse     map[string]error // what FailoverCompleted answers a service
 	freezes    []string         // freeze and thaw calls, in order
-	stuck      map[string]bool  // hosts whose volume calls end only when cancelled
+	stuck      map[string]bool  // hosts whose calls do not end by themselves
 }
 
 type call struct {
@@ -101,11 +101,18 @@ func (a *Array) RefuseSwitch(host string, err error) {
 	a.refuse[host] = err
 }
 
-// Stick makes the volume calls of a host last until they are cancelled.
+// Stick makes the volume calls of a host last until they are cancelled, and its
+// FailoverCompleted until stuck is false again.
 func (a *Array) Stick(host string, stuck bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stuck[host] = stuck
+}
+
+func (a *Array) isStuck(host string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stuck[host]
 }
 
 // Promoted returns the site that takes writes.
@@ -276,8 +283,13 @@ func (d *driver) Demote(ctx context.Context, _ driverhost.DemoteRequest) error {
 }
 
 func (d *driver) FailoverCompleted(ctx context.Context, req driverhost.FailoverCompletedRequest) error {
-	if err := pause(ctx, time.Millisecond); err != nil {
-		return err
+	for {
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+		if !d.array.isStuck(d.host) {
+			break
+		}
 	}
 	d.array.mu.Lock()
 	defer d.array.mu.Unlock()
@@ -293,10 +305,8 @@ func (d *driver) volume(ctx context.Context, token driverhost.Token) error {
 	c := call{host: d.host, epoch: token.Epoch, claim: token.Claim}
 	d.array.enter(c)
 	defer d.array.leave(c)
-	d.array.mu.Lock()
-	stuck, wait := d.array.stuck[d.host], d.array.opTime
-	d.array.mu.Unlock()
-	if stuck {
+	wait := d.array.opTime
+	if d.array.isStuck(d.host) {
 		wait = time.Hour
 	}
 	return pause(ctx, wait)
