@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // maxBody is the size in bytes that a request may have.
@@ -54,7 +56,9 @@ func (x *exchange) body(limit time.Duration, extra extras, fields ...field) (obj
 	}
 	if ct := x.r.Header.Get("Content-Type"); ct != "" {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != typeJSON {
-			return nil, newFault(http.StatusUnsupportedMediaType, "Unsupported Content-Type")
+			return nil, &fault{status: http.StatusUnsupportedMediaType, Refusal: fsm.Refusal{
+				Code: fsm.ErrInvalid, Message: "Unsupported Content-Type", Field: "Content-Type", Value: cut(ct), Allowed: []string{typeJSON},
+			}}
 		}
 	}
 	if !utf8.Valid(raw) || !json.Valid(raw) {

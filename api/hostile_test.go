@@ -83,6 +83,19 @@ func TestManyPairsAreRefused(t *testing.T) {
 	}
 }
 
+func TestABodyOfAnotherTypeIsToldWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, newServer(t, newNode(t))).with("Content-Type", "application/x-www-form-urlencoded")
+	got := c.do(http.MethodPost, "/v1/failovers", obj{"cluster": clusterAA, "backend_id": "site-b"})
+	wantStatus(t, got, http.StatusUnsupportedMediaType)
+	if field := got.at(t, "field"); field != "Content-Type" {
+		t.Errorf("field %v, want Content-Type: %s", field, got.body)
+	}
+	if !strings.Contains(string(got.body), "application/json") {
+		t.Errorf("got %s, want it to name application/json", got.body)
+	}
+}
+
 func TestHostilePathsAndHeaders(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
