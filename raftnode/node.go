@@ -117,6 +117,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.announce(ctx) })
 	wg.Go(func() { n.tellState(ctx) })
 	n.lead(ctx)
+	n.leave(ctx)
 	cancel()
 	wg.Wait()
 	n.asked.close() // while it shuts down, Raft leaves some of what it was asked unanswered
@@ -124,6 +125,19 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("stop raft: %w", err)
 	}
 	return nil
+}
+
+// leave has another node lead before this one stops, so that nobody has to wait
+// for an election. It takes no longer than one.
+func (n *Node) leave(ctx context.Context) {
+	if n.raft.State() != raft.Leader {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*n.cfg.Timing.Election)
+	defer cancel()
+	if err := n.handOver(ctx); !errors.Is(err, fsm.ErrNotLeader) {
+		n.logger.Debug("leadership not handed over", "error", err)
+	}
 }
 
 // lead runs a reign for every term in which this node leads.

@@ -121,6 +121,7 @@ func New(tb testing.TB, size int, logger hclog.Logger) *Cluster {
 			m.stop()
 		}
 		c.inFlight.Wait()
+		<-time.After(answerTimeout) // Raft does not wait for a transfer of leadership that nobody answers
 	})
 	c.Eventually("all members serve", c.AllServe)
 	return c
@@ -174,6 +175,15 @@ func (c *Cluster) Kill(m *Member) {
 	m.up = false
 	c.mu.Unlock()
 	m.stop()
+}
+
+// Stop ends a member as an operator does, who lets it say goodbye.
+func (c *Cluster) Stop(m *Member) {
+	m.stop()
+	c.Cut(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m.up = false
 }
 
 // Restart brings a killed member back with the disk it had.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -277,5 +278,20 @@ func TestD5_FreezeAndThawAreSymmetric(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+func TestLeaderThatIsStoppedHandsOver(t *testing.T) {
+	t.Parallel()
+	scenario(t, "without an election timeout", func(t *testing.T, c *Cluster) {
+		leader := c.Leader()
+		began := time.Now()
+		c.Stop(leader)
+		c.Leader()
+		if took := time.Since(began); took >= timing().Heartbeat {
+			t.Errorf("another member leads after %v, as if the leader had died", took)
+		}
+		c.Restart(leader)
+		c.Eventually("all serve", c.Quiet)
 	})
 }
