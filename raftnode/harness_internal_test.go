@@ -56,6 +56,8 @@ func startFleet(tb testing.TB, size, expect int) *fleet {
 		for _, n := range f.nodes {
 			n.stop()
 		}
+		// Raft does not wait for a transfer of leadership that nobody answers.
+		<-time.After(time.Minute)
 	})
 	for _, n := range f.nodes {
 		f.start(n)
