@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -92,7 +93,9 @@ func start(b *testing.B) *deployment {
 		})
 		addrs = append(addrs, "127.0.0.1:"+ports[3*i])
 	}
-	c, err := client.New(addrs, client.Options{})
+	// As many connections stay open as there are clients at most.
+	keep := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+	c, err := client.New(addrs, client.Options{HTTP: keep})
 	if err != nil {
 		b.Fatal(err)
 	}

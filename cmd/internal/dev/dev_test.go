@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,10 +62,18 @@ func fakeAgent(path string) int {
 	return 0
 }
 
-// freePorts returns a port that has the given number of free ones from it on.
+// searched is how far tests of this process have looked for ports: none looks
+// where another has.
+var searched atomic.Int64
+
+// freePorts returns a port that has the given number of free ones from it on. It
+// keeps below those that systems give to outgoing connections, and tests that run
+// at once start their search at different ones.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
-	for base := 21000 + os.Getpid()%20000; base < 60000; base += n {
+	const first, span = 10_000, 22_000
+	for range span / n {
+		base := first + (os.Getpid()*97+int(searched.Add(int64(n))))%(span-n)
 		if allFree(t, base, n) {
 			return base
 		}
