@@ -130,11 +130,8 @@ func (h *Host) Ready() error {
 // volume operation now.
 func (h *Host) Serves(cluster string) (host string, ok bool) {
 	for _, w := range h.workers {
-		group := w.svc.Cluster
-		if group == "" {
-			group = w.svc.Host
-		}
-		if group == cluster && w.gate.admits(fsm.CallVolume) == nil {
+		svc := fsm.Service{Host: w.svc.Host, Cluster: w.svc.Cluster}
+		if svc.Group() == cluster && w.gate.admits(fsm.CallVolume) == nil {
 			return w.svc.Host, true
 		}
 	}

@@ -34,11 +34,13 @@ type Report struct {
 
 // Group returns the name of the cluster whose state the service follows: its
 // own host when it is outside clusters.
-func (v *Service) Group() string {
-	if v.Cluster == "" {
-		return v.Host
+func (v *Service) Group() string { return groupOf(v.Cluster, v.Host) }
+
+func groupOf(cluster, host string) string {
+	if cluster == "" {
+		return host
 	}
-	return v.Cluster
+	return cluster
 }
 
 // Service returns the service of a host.
@@ -116,10 +118,7 @@ func (c RegisterService) check(s *State) error {
 		return refuseField(ErrConflict, "cluster", c.Cluster, fmt.Sprintf(
 			"service %q belongs to cluster %q: delete the service before it joins %q", c.Host, old.Cluster, c.Cluster))
 	}
-	group := c.Cluster
-	if group == "" {
-		group = c.Host
-	}
+	group := groupOf(c.Cluster, c.Host)
 	if cl, ok := s.clusters.Get(group); ok && cl.Single != (c.Cluster == "") {
 		return refuseField(ErrConflict, "cluster", group, fmt.Sprintf("%q is taken: a cluster and a service outside clusters cannot share a name", group))
 	}

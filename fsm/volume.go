@@ -55,12 +55,7 @@ type Volume struct {
 	Index                     uint64            `cbor:"23,keyasint,omitempty"` // log index of its creation
 }
 
-func (v *Volume) group() string {
-	if v.Cluster == "" {
-		return v.Host
-	}
-	return v.Cluster
-}
+func (v *Volume) group() string { return groupOf(v.Cluster, v.Host) }
 
 func (v *Volume) update(u VolumeUpdate) {
 	set := func(field *string, value string) {

@@ -20,6 +20,15 @@ type Storage struct {
 	Snapshots raft.SnapshotStore
 }
 
+// hasState reports whether Raft has kept anything: a log, a vote or a snapshot.
+func (s Storage) hasState() (bool, error) {
+	has, err := raft.HasExistingState(s.Logs, s.Stable, s.Snapshots)
+	if err != nil {
+		return false, fmt.Errorf("read the log: %w", err)
+	}
+	return has, nil
+}
+
 // Discovery tells which nodes there are and where. All of it is a hint.
 type Discovery interface {
 	Peers() []Peer
@@ -94,9 +103,9 @@ func New(cfg Config) (*Node, error) {
 		logger: cfg.Logger.With("node", cfg.ID),
 	}
 	n.prover = newProver(n.confirmTerm)
-	hasState, err := raft.HasExistingState(cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots)
+	hasState, err := cfg.Storage.hasState()
 	if err != nil {
-		return nil, fmt.Errorf("read the log: %w", err)
+		return nil, err
 	}
 	n.cfg.Meta.HasState = hasState
 	n.raft, err = raft.NewRaft(raftConfig(cfg.ID, cfg.Timing, cfg.Logger), n.replica,

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/raft"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -63,9 +61,9 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	}
 	undo = append(undo, transport.Close)
 	cfg.Transport = transport
-	hasState, err := raft.HasExistingState(cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots)
+	hasState, err := cfg.Storage.hasState()
 	if err != nil {
-		return nil, fmt.Errorf("read the log: %w", err)
+		return nil, err
 	}
 	cfg.Meta = Meta{
 		Deployment: cfg.Deployment, Raft: string(transport.LocalAddr()), API: place.API, Format: int(fsm.Format),

@@ -108,22 +108,6 @@ func (c *Client) DisableCluster(ctx context.Context, name, reason string) error 
 	return c.put(ctx, "/v3/clusters/disable", body)
 }
 
-// VolumeType is a kind of volume.
-type VolumeType struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	ExtraSpecs map[string]string `json:"extra_specs"`
-}
-
-// VolumeTypes lists the volume types.
-func (c *Client) VolumeTypes(ctx context.Context) ([]VolumeType, error) {
-	var body struct {
-		Types []VolumeType `json:"volume_types"`
-	}
-	err := c.do(ctx, request{method: http.MethodGet, path: "/v3/types"}, &body)
-	return body.Types, err
-}
-
 // EnsureVolumeType makes a volume type unless one of the name exists.
 func (c *Client) EnsureVolumeType(ctx context.Context, name string, extraSpecs map[string]string) error {
 	body := map[string]any{"volume_type": map[string]any{"name": name, "extra_specs": extraSpecs}}
