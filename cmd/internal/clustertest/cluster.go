@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/lockstep-storage/lockstep/cmd/internal/history"
 	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/fsm"
 	"github.com/lockstep-storage/lockstep/raftnode"
@@ -50,6 +51,7 @@ func limits() fsm.Limits {
 type Cluster struct {
 	Members []*Member
 	Array   *Array
+	History *history.Recorder // of the failovers that were asked for with Failover
 
 	tb       testing.TB
 	logger   hclog.Logger
@@ -107,7 +109,11 @@ func (m *Member) Host() string { return m.ID + "@aa" }
 // waits until all serve.
 func New(tb testing.TB, size int, logger hclog.Logger) *Cluster {
 	tb.Helper()
-	c := &Cluster{tb: tb, Array: newArray(), cut: map[string]bool{}, logger: logger}
+	began := time.Now()
+	c := &Cluster{
+		tb: tb, Array: newArray(), cut: map[string]bool{}, logger: logger,
+		History: history.NewRecorder(func() time.Duration { return time.Since(began) }),
+	}
 	for i := range size {
 		c.Members = append(c.Members, &Member{
 			ID: fmt.Sprintf("vol%d", i+1), store: raft.NewInmemStore(), snaps: raft.NewInmemSnapshotStore(),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/lockstep-storage/lockstep/cmd/internal/history"
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
@@ -23,6 +24,9 @@ func scenario(t *testing.T, name string, story func(t *testing.T, c *Cluster)) {
 				story(t, c)
 				for _, v := range c.Array.Violations() {
 					t.Error(v)
+				}
+				if got := history.Check(c.History.Operations(), 0); got.Verdict != history.Linearizable {
+					t.Errorf("G8: the history of %s is %s", got.Object, got.Verdict)
 				}
 			})
 		})

@@ -42,8 +42,8 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// history is one random run.
-type history struct {
+// story is one random run.
+type story struct {
 	t       *testing.T
 	c       *Cluster
 	rnd     *rand.Rand
@@ -62,7 +62,7 @@ func run(t *testing.T, seed int64) {
 		logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: testWriter{t}})
 	}
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
-	h := &history{
+	h := &story{
 		t: t, rnd: rnd, began: time.Now(), down: map[*Member]func(){}, epochs: map[string]uint64{},
 		c: New(t, 3+2*rnd.IntN(2), logger),
 	}
@@ -84,7 +84,7 @@ func run(t *testing.T, seed int64) {
 
 // network makes the questions between nodes slow in two histories of three: by a
 // few milliseconds, or now and then by as long as a lease.
-func (h *history) network(seed int64) {
+func (h *story) network(seed int64) {
 	rnd := rand.New(rand.NewPCG(uint64(seed), 1)) // the nodes' own, so as not to change the events
 	switch seed % 3 {
 	case 1:
@@ -100,7 +100,7 @@ func (h *history) network(seed int64) {
 }
 
 // event does one random thing.
-func (h *history) event() {
+func (h *story) event() {
 	m := h.c.Members[h.rnd.IntN(len(h.c.Members))]
 	switch h.rnd.IntN(12) {
 	case 0:
@@ -127,14 +127,14 @@ func (h *history) event() {
 	}
 }
 
-func (h *history) note(format string, args ...any) {
+func (h *story) note(format string, args ...any) {
 	if *verbose {
 		h.t.Logf("%8.3fs %s", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
 	}
 }
 
 // breaks breaks a member in a way that mends it, as long as a majority is left.
-func (h *history) breaks(m *Member, what string, apply, mend func(*Member)) {
+func (h *story) breaks(m *Member, what string, apply, mend func(*Member)) {
 	if _, broken := h.down[m]; broken || len(h.down) >= (len(h.c.Members)-1)/2 {
 		return
 	}
@@ -149,14 +149,14 @@ func (h *history) breaks(m *Member, what string, apply, mend func(*Member)) {
 	}
 }
 
-func (h *history) mend(m *Member) {
+func (h *story) mend(m *Member) {
 	if mend, broken := h.down[m]; broken {
 		delete(h.down, m)
 		mend()
 	}
 }
 
-func (h *history) failover(m *Member) {
+func (h *story) failover(m *Member) {
 	target := []string{"default", "site-b", "site-c"}[h.rnd.IntN(3)]
 	mode := []fsm.Mode{fsm.Forced, fsm.Planned}[h.rnd.IntN(2)]
 	id := uuid.NewString()
@@ -165,7 +165,7 @@ func (h *history) failover(m *Member) {
 	}
 }
 
-func (h *history) volume(m *Member) {
+func (h *story) volume(m *Member) {
 	if len(h.volumes) > 0 && h.rnd.IntN(3) == 0 {
 		id := h.volumes[h.rnd.IntN(len(h.volumes))]
 		h.ask(m, "delete a volume", fsm.DeleteVolume{ID: id, Host: m.Host()})
@@ -179,7 +179,7 @@ func (h *history) volume(m *Member) {
 }
 
 // ask proposes cmd at m, which may refuse it or be unable to answer.
-func (h *history) ask(m *Member, what string, cmd fsm.Command) bool {
+func (h *story) ask(m *Member, what string, cmd fsm.Command) bool {
 	if _, up := h.c.node(m.ID); !up {
 		return false
 	}
@@ -192,7 +192,7 @@ func (h *history) ask(m *Member, what string, cmd fsm.Command) bool {
 
 // check holds at every moment: epochs only grow, and the array saw nothing that it
 // never should have.
-func (h *history) check() {
+func (h *story) check() {
 	for _, m := range h.c.Members {
 		if _, up := h.c.node(m.ID); !up {
 			continue
@@ -213,7 +213,7 @@ func (h *history) check() {
 
 // settled holds when all is mended: every failover that was asked for has ended,
 // and every member and the array agree on the site.
-func (h *history) settled() {
+func (h *story) settled() {
 	s := h.c.Leader().Node.Clone()
 	for _, id := range h.asked {
 		if f, ok := s.Failover(id); ok && !f.Phase.Terminal() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lockstep-storage/lockstep/cmd/internal/history"
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
@@ -77,9 +78,11 @@ func (c *Cluster) Ask(m *Member, within time.Duration, cmd fsm.Command) error {
 func (c *Cluster) Failover(m *Member, target string, mode fsm.Mode) string {
 	c.tb.Helper()
 	id := uuid.NewString()
+	answered := c.History.Begin(0, history.Request{Kind: history.RequestFailover, Cluster: ClusterName, ID: id, Target: target})
 	if err := c.Ask(m, 20*time.Second, fsm.RequestFailover{ID: id, Cluster: ClusterName, Target: target, Mode: mode}); err != nil {
 		c.tb.Fatalf("failover to %s: %v", target, err)
 	}
+	answered(history.Answer{})
 	return id
 }
 
