@@ -34,6 +34,7 @@ type fleet struct {
 type fleetNode struct {
 	*Node
 	id    string
+	clock *falseClock
 	store *raft.InmemStore
 	snaps *raft.InmemSnapshotStore
 	trans *raft.InmemTransport
@@ -50,6 +51,7 @@ func startFleet(tb testing.TB, size, expect int) *fleet {
 	for i := range size {
 		f.nodes = append(f.nodes, &fleetNode{
 			id: string(rune('a' + i)), store: raft.NewInmemStore(), snaps: raft.NewInmemSnapshotStore(),
+			clock: &falseClock{since: time.Now(), shown: time.Hour},
 		})
 	}
 	tb.Cleanup(func() {
@@ -79,7 +81,32 @@ func (f *fleet) config(n *fleetNode) Config {
 		Expect: f.meta(n.id).Expect, Interval: 50 * time.Millisecond, Meta: f.meta(n.id),
 		Storage:   Storage{Logs: n.store, Stable: n.store, Snapshots: n.snaps},
 		Transport: n.trans, Discovery: f, Asker: fleetAsker{f, n.id}, Logger: hclog.NewNullLogger(),
+		Clock: n.clock.now,
 	}
+}
+
+// falseClock is a node's clock: false time, which goes on while the node is down,
+// at a rate of its own.
+type falseClock struct {
+	mu    sync.Mutex
+	since time.Time     // when the rate was set
+	shown time.Duration // what the clock showed then
+	rate  float64       // by how much it is fast
+}
+
+func (c *falseClock) now() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	passed := time.Since(c.since)
+	return c.shown + passed + time.Duration(float64(passed)*c.rate)
+}
+
+// run lets the clock go on from what it shows, moved by jump, at another rate.
+func (c *falseClock) run(jump time.Duration, rate float64) {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since, c.shown, c.rate = time.Now(), now+jump, rate
 }
 
 func fleetLease() LeaseTiming {

@@ -54,11 +54,12 @@ type Lease struct {
 	logger hclog.Logger
 
 	mu       sync.Mutex
-	deadline time.Time
+	deadline time.Duration   // on the node's clock
 	held     context.Context //nolint:containedctx // it is the lease: it ends when the lease lapses
 	end      context.CancelCauseFunc
 	timer    *time.Timer   // runs while the lease is held
 	changed  chan struct{} // closed and replaced when the lease is gained or lapses
+	renewed  chan struct{} // closed and replaced when the deadline moves, too
 }
 
 // errLapsed is the cause with which the context of a lease ends.
@@ -68,7 +69,7 @@ var errLapsed = errors.New("the lease has lapsed")
 // and the leader grants it.
 func (n *Node) NewLease(host string) *Lease {
 	return &Lease{
-		node: n, host: host, timing: n.cfg.Lease, changed: make(chan struct{}),
+		node: n, host: host, timing: n.cfg.Lease, changed: make(chan struct{}), renewed: make(chan struct{}),
 		logger: n.logger.Named("lease").With("service", host),
 	}
 }
@@ -79,8 +80,17 @@ func (n *Node) NewLease(host string) *Lease {
 func (l *Lease) Current() (held context.Context, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lapse(time.Now())
+	l.lapse(l.node.cfg.Clock())
 	return l.held, l.changed
+}
+
+// Deadline returns when on the node's clock the lease ends unless it is renewed, or
+// zero if there is none now; renewed is closed when that changes.
+func (l *Lease) Deadline() (until time.Duration, renewed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lapse(l.node.cfg.Clock())
+	return l.deadline, l.renewed
 }
 
 // Run asks for the lease until ctx ends, and then gives it up.
@@ -95,24 +105,25 @@ func (l *Lease) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		next := l.timing.Duration / 3
+		l.expire() // its own timer may be late: while the machine sleeps, timers stand still
+		next := l.node.cfg.Clock() + l.timing.Duration/3
 		err := l.renew(ctx)
 		switch {
 		case err == nil:
 			failing = ""
 		case ctx.Err() == nil:
-			next = l.timing.Duration / 20
+			next = l.node.cfg.Clock() + l.timing.Duration/20
 			if failing != err.Error() {
 				failing = err.Error()
 				l.logger.Debug("no lease", "error", err)
 			}
 		}
-		timer.Reset(next)
+		timer.Reset(l.node.cfg.left(next))
 	}
 }
 
 func (l *Lease) renew(ctx context.Context) error {
-	asked := time.Now()
+	asked := l.node.cfg.Clock()
 	ctx, cancel := context.WithTimeout(ctx, l.timing.Duration/3)
 	defer cancel()
 	grant, err := askLeader[indexAnswer](ctx, l.node, methodLease, leaseQuestion{Host: l.host, Node: l.node.cfg.ID})
@@ -122,42 +133,41 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err := l.node.Wait(ctx, grant.Index); err != nil {
 		return err
 	}
-	l.extend(asked.Add(l.timing.Duration))
+	l.extend(asked + l.timing.Duration)
 	return nil
 }
 
 // extend moves the deadline to until, unless that has passed.
-func (l *Lease) extend(until time.Time) {
+func (l *Lease) extend(until time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
+	now := l.node.cfg.Clock()
 	l.lapse(now)
-	if !now.Before(until) {
+	if until <= now || until <= l.deadline {
 		return
 	}
 	l.deadline = until
 	if l.held == nil {
 		l.held, l.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // ends with the lease
-		l.timer = time.AfterFunc(until.Sub(now), l.expire)
-		l.wake()
+		l.timer = time.AfterFunc(l.node.cfg.left(until), l.expire)
+		l.changed = wake(l.changed)
 		l.logger.Info("lease granted")
 	}
+	l.renewed = wake(l.renewed)
 }
 
-// expire ends the lease at its deadline, whatever has become of Run.
+// expire ends the lease at its deadline, whatever has become of its renewal.
 func (l *Lease) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	l.lapse(now)
-	if l.held != nil {
-		l.timer.Reset(l.deadline.Sub(now))
+	if l.lapse(l.node.cfg.Clock()); l.held != nil {
+		l.timer.Reset(l.node.cfg.left(l.deadline))
 	}
 }
 
 // lapse ends the lease if its deadline has passed. l.mu is held.
-func (l *Lease) lapse(now time.Time) {
-	if l.held != nil && !now.Before(l.deadline) {
+func (l *Lease) lapse(now time.Duration) {
+	if l.held != nil && now >= l.deadline {
 		l.logger.Warn("the lease has lapsed: the service serves nothing until it is granted again")
 		l.release()
 	}
@@ -167,8 +177,8 @@ func (l *Lease) lapse(now time.Time) {
 func (l *Lease) release() {
 	l.end(errLapsed)
 	l.timer.Stop()
-	l.held = nil
-	l.wake()
+	l.held, l.deadline = nil, 0
+	l.changed, l.renewed = wake(l.changed), wake(l.renewed)
 }
 
 func (l *Lease) giveUp() {
@@ -179,7 +189,8 @@ func (l *Lease) giveUp() {
 	}
 }
 
-func (l *Lease) wake() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+// wake tells those who wait on a channel, and returns the next one.
+func wake(ch chan struct{}) chan struct{} {
+	close(ch)
+	return make(chan struct{})
 }

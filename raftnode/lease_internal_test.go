@@ -205,7 +205,7 @@ func TestGrant(t *testing.T) {
 		f.losing(func(_, _, method string) error {
 			if method == methodTerm {
 				r, _ := leader.leading()
-				_, known := r.grants()[host]
+				_, known := r.granted()[host]
 				noted.Store(known)
 				return errUnreachable
 			}
@@ -215,7 +215,7 @@ func TestGrant(t *testing.T) {
 			t.Error("granted though nobody confirms the term")
 		}
 		r, _ := leader.leading()
-		if !noted.Load() || r == nil || r.gone(host, time.Now().Add(leader.cfg.Lease.Grace-time.Second)) {
+		if !noted.Load() || r == nil || r.gone(host, leader.cfg.Clock()+leader.cfg.Lease.Grace-time.Second) {
 			t.Errorf("noted %v before the proof", noted.Load())
 		}
 	})
@@ -234,10 +234,10 @@ func TestReign(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lease := fleetLease()
-		node := &Node{cfg: Config{Lease: lease}, logger: hclog.NewNullLogger()}
-		began := time.Now()
-		r := newReign(node, began)
-		at := func(d time.Duration) time.Time { return began.Add(d) }
+		const began = time.Hour
+		node := &Node{cfg: Config{Lease: lease, Clock: func() time.Duration { return began }}, logger: hclog.NewNullLogger()}
+		r := newReign(node)
+		at := func(d time.Duration) time.Duration { return began + d }
 
 		if r.gone("h", at(lease.Grace-1)) || !r.gone("h", at(lease.Grace)) {
 			t.Error("somebody never heard of is gone before the new leader's wait, or not after it")
@@ -276,14 +276,14 @@ func TestNewLeaderWaitsForEveryone(t *testing.T) {
 		old := f.leader()
 		host := f.service(old)
 		f.kill(old)
-		lost := time.Now()
+		lost := old.cfg.Clock()
 		f.until("a new leader", func() bool { return f.leader() != nil })
 		r, err := f.leader().leading()
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.until("the old leader is gone", func() bool { return r.gone(host, time.Now()) })
-		if waited := time.Since(r.elected); waited < fleetLease().Grace || r.elected.Before(lost) {
+		f.until("the old leader is gone", func() bool { return r.gone(host, r.node.cfg.Clock()) })
+		if waited := r.node.cfg.Clock() - r.elected; waited < fleetLease().Grace || r.elected < lost {
 			t.Errorf("gone %v after the election", waited)
 		}
 	})

@@ -56,6 +56,10 @@ type Config struct {
 	Interval   time.Duration // between two looks of the leader that nothing woke; default 100ms
 	Meta       Meta          // what gossip tells of this node
 
+	// Clock tells the time since some moment before New was called, for leases
+	// on both sides. It must go on while the machine sleeps. Default BootTime.
+	Clock func() time.Duration
+
 	Storage   Storage
 	Transport raft.Transport
 	Discovery Discovery
@@ -97,6 +101,12 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Interval == 0 {
 		cfg.Interval = 100 * time.Millisecond
+	}
+	if cfg.Clock == nil {
+		if _, err := bootTime(); err != nil {
+			return nil, err
+		}
+		cfg.Clock = BootTime
 	}
 	n := &Node{
 		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
@@ -171,7 +181,7 @@ func (n *Node) lead(ctx context.Context) {
 
 func (n *Node) startReign(ctx context.Context) (end func()) {
 	term, cancel := context.WithCancel(ctx)
-	r := newReign(n, time.Now())
+	r := newReign(n)
 	n.mu.Lock()
 	n.reign = r
 	n.mu.Unlock()

@@ -139,7 +139,7 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string) error {
 		return err
 	}
 	for _, host := range hosts {
-		if !r.retire(host, time.Now()) {
+		if !r.retire(host, n.cfg.Clock()) {
 			return &fsm.Refusal{
 				Code: fsm.ErrConflict, Field: "node", Value: host,
 				Message: fmt.Sprintf("service %q may still hold a lease: stop its node and try again in %v", host, n.cfg.Lease.Grace),

@@ -69,10 +69,10 @@ func (n *Node) presence() (map[string]Presence, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := n.cfg.Clock()
 	all := map[string]Presence{}
-	for host, at := range r.grants() {
-		all[host] = Presence{Up: r.live(host, now), LastSeen: at}
+	for host, g := range r.granted() {
+		all[host] = Presence{Up: r.live(host, now), LastSeen: g.seen}
 	}
 	return all, nil
 }

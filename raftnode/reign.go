@@ -17,22 +17,28 @@ import (
 // leases. It is thrown away when the term ends, so that nothing stale survives.
 type reign struct {
 	node      *Node
-	elected   time.Time
+	elected   time.Duration // on the node's clock, as all times here
 	caught    chan struct{} // closed once all that earlier leaders committed is applied here
 	committed chan struct{} // of capacity one: something was, see spread
 	logger    hclog.Logger
 
 	mu      sync.Mutex
-	number  uint64               // the term; set before caught is closed
-	granted map[string]time.Time // when each service last asked
-	expiry  map[string]time.Time // until when each service may hold a lease
-	retired map[string]bool      // services that are about to be deleted
+	number  uint64           // the term; set before caught is closed
+	grants  map[string]grant // by service
+	retired map[string]bool  // services that are about to be deleted
 }
 
-func newReign(n *Node, now time.Time) *reign {
+// grant is what a leader remembers of a service that has asked for its lease.
+type grant struct {
+	at     time.Duration // when it last asked
+	seen   time.Time     // the same, for people
+	expiry time.Duration // until when it may hold a lease
+}
+
+func newReign(n *Node) *reign {
 	return &reign{
-		node: n, elected: now, caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
-		granted: map[string]time.Time{}, expiry: map[string]time.Time{}, retired: map[string]bool{},
+		node: n, elected: n.cfg.Clock(), caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
+		grants: map[string]grant{}, retired: map[string]bool{},
 	}
 }
 
@@ -89,15 +95,15 @@ func (r *reign) term() uint64 {
 
 // note records a grant, before it is made: a grant never shortens an earlier wait.
 // It reports whether one may be made.
-func (r *reign) note(host string, now time.Time) bool {
+func (r *reign) note(host string, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.retired[host] {
 		return false
 	}
-	r.granted[host] = now
-	if until := now.Add(r.node.cfg.Lease.Grace); until.After(r.expiry[host]) {
-		r.expiry[host] = until
+	r.grants[host] = grant{
+		at: now, seen: time.Now(),
+		expiry: max(r.grants[host].expiry, now+r.node.cfg.Lease.Grace),
 	}
 	return true
 }
@@ -105,10 +111,10 @@ func (r *reign) note(host string, now time.Time) bool {
 // retire refuses a service every lease from now on, if it can hold none any more.
 // Without that, one could be granted between this look and the commit of what
 // rests on it.
-func (r *reign) retire(host string, now time.Time) bool {
+func (r *reign) retire(host string, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now.Before(r.wait(host)) {
+	if now < r.wait(host) {
 		return false
 	}
 	r.retired[host] = true
@@ -123,35 +129,31 @@ func (r *reign) readmit(host string) {
 
 // live reports whether a service may hold a lease that is current, as far as this
 // leader knows.
-func (r *reign) live(host string, now time.Time) bool {
+func (r *reign) live(host string, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, ok := r.granted[host]
-	return ok && now.Sub(at) < r.node.cfg.Lease.Duration
+	g, ok := r.grants[host]
+	return ok && now-g.at < r.node.cfg.Lease.Duration
 }
 
 // gone reports whether a service can no longer hold a lease.
-func (r *reign) gone(host string, now time.Time) bool {
+func (r *reign) gone(host string, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !now.Before(r.wait(host))
+	return now >= r.wait(host)
 }
 
 // wait is until when a service may hold a lease. An earlier leader may have
 // granted one up to this one's election, so nobody is gone before that has run
 // out, heard of or not. r.mu is held.
-func (r *reign) wait(host string) time.Time {
-	until := r.elected.Add(r.node.cfg.Lease.Grace)
-	if r.expiry[host].After(until) {
-		until = r.expiry[host]
-	}
-	return until
+func (r *reign) wait(host string) time.Duration {
+	return max(r.elected+r.node.cfg.Lease.Grace, r.grants[host].expiry)
 }
 
-func (r *reign) grants() map[string]time.Time {
+func (r *reign) granted() map[string]grant {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.granted)
+	return maps.Clone(r.grants)
 }
 
 // grant answers a service that asks for a lease: with the index that it must have
@@ -161,12 +163,12 @@ func (n *Node) grant(ctx context.Context, host, node string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	now := time.Now()
+	now := n.cfg.Clock()
 	var known, overdue bool
 	n.View(func(s *fsm.State) {
 		svc, ok := s.Service(host)
 		known = ok && svc.Node == node
-		overdue = s.Overdue(host, fsm.TimeOf(now), n.cfg.Limits)
+		overdue = s.Overdue(host, fsm.TimeOf(time.Now()), n.cfg.Limits)
 	})
 	switch {
 	case !known:
@@ -235,9 +237,9 @@ func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
 
 // observe is what the leader sees and the log does not hold.
 func (r *reign) observe(s *fsm.State) fsm.Observation {
-	now := time.Now()
+	now := r.node.cfg.Clock()
 	o := fsm.Observation{
-		Term: r.term(), Now: fsm.TimeOf(now), Node: r.node.cfg.ID, Limits: r.node.cfg.Limits,
+		Term: r.term(), Now: fsm.TimeOf(time.Now()), Node: r.node.cfg.ID, Limits: r.node.cfg.Limits,
 		Live: map[string]bool{}, Gone: map[string]bool{},
 	}
 	for svc := range s.Services() {

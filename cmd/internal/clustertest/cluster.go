@@ -53,6 +53,7 @@ type Cluster struct {
 	Array   *Array
 	History *history.Recorder // of the failovers that were asked for with Failover
 
+	began    time.Time
 	tb       testing.TB
 	logger   hclog.Logger
 	inFlight sync.WaitGroup // questions that are on their way
@@ -111,7 +112,7 @@ func New(tb testing.TB, size int, logger hclog.Logger) *Cluster {
 	tb.Helper()
 	began := time.Now()
 	c := &Cluster{
-		tb: tb, Array: newArray(), cut: map[string]bool{}, logger: logger,
+		tb: tb, Array: newArray(), began: began, cut: map[string]bool{}, logger: logger,
 		History: history.NewRecorder(func() time.Duration { return time.Since(began) }),
 	}
 	for i := range size {
@@ -141,6 +142,7 @@ func (c *Cluster) start(m *Member) {
 		Expect: len(c.Members), Interval: 100 * time.Millisecond, Meta: c.meta(m.ID),
 		Storage:   raftnode.Storage{Logs: m.store, Stable: m.store, Snapshots: m.snaps},
 		Transport: m.trans, Discovery: directory{c}, Asker: asker{c, m.ID}, Logger: c.logger,
+		Clock: func() time.Duration { return time.Since(c.began) },
 	})
 	if err != nil {
 		c.tb.Fatal(err)
