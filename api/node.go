@@ -42,9 +42,10 @@ type Membership interface {
 	Presence(ctx context.Context) (map[string]Presence, error)
 }
 
-// PeerPort answers what another node asks of this one, see [NewPeerClient].
+// PeerPort answers what another node asks of this one, see [NewPeerClient]. From
+// is the name that the other node has proved to have; empty if nothing proves it.
 type PeerPort interface {
-	Answer(ctx context.Context, method string, body []byte) ([]byte, error)
+	Answer(ctx context.Context, from, method string, body []byte) ([]byte, error)
 }
 
 // Node is all that the API needs of the node it belongs to.

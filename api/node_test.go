@@ -166,7 +166,7 @@ func (n *fakeNode) Presence(ctx context.Context) (map[string]api.Presence, error
 	return maps.Clone(n.up), nil
 }
 
-func (n *fakeNode) Answer(_ context.Context, method string, body []byte) ([]byte, error) {
+func (n *fakeNode) Answer(_ context.Context, _, method string, body []byte) ([]byte, error) {
 	if n.answer == nil {
 		return nil, fsm.ErrNotFound
 	}

@@ -30,6 +30,10 @@ type Config struct {
 	Deployment string       // required: what peers must name
 	Version    string       // of the build
 
+	// Certificates are how other nodes prove who they are. Nil takes everyone
+	// who names the deployment for one of its nodes.
+	Certificates Certificates
+
 	// RequestTimeout is how long a request may take, elections included.
 	// Zero means 30 s.
 	RequestTimeout time.Duration

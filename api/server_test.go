@@ -245,30 +245,31 @@ func TestPeers(t *testing.T) {
 		}
 	}
 	url, stop := listen(t, newServer(t, n))
-	client := api.NewPeerClient(deployment, &http.Client{})
-	if got, err := client.Ask(t.Context(), url, "echo", []byte{0, 1, 2}); err != nil || string(got) != "\x00\x01\x02" {
+	address := strings.TrimPrefix(url, "http://")
+	client := api.NewPeerClient(deployment, nil)
+	if got, err := client.Ask(t.Context(), "node1", address, "echo", []byte{0, 1, 2}); err != nil || string(got) != "\x00\x01\x02" {
 		t.Errorf("echo: got %v, %v", got, err)
 	}
-	_, err := client.Ask(t.Context(), url+"/", "refuse", nil)
+	_, err := client.Ask(t.Context(), "node1", address, "refuse", nil)
 	if r, ok := errors.AsType[*fsm.Refusal](err); !ok || !errors.Is(err, fsm.ErrFailingOver) || r.Field != "cluster" || r.Allowed[0] != "x" || r.Message != "busy" {
 		t.Errorf("refuse: got %v", err)
 	}
 	for method, want := range map[string]error{"elsewhere": fsm.ErrNotLeader, "break": fsm.ErrInternal} {
-		if _, err := client.Ask(t.Context(), url, method, nil); !errors.Is(err, want) || errors.Is(err, api.ErrUnreachable) {
+		if _, err := client.Ask(t.Context(), "node1", address, method, nil); !errors.Is(err, want) || errors.Is(err, api.ErrUnreachable) {
 			t.Errorf("%s: got %v, want %v", method, err, want)
 		}
 	}
-	if _, err := client.Ask(t.Context(), url, "echo", make([]byte, 3<<20)); !errors.Is(err, fsm.ErrTooLarge) {
+	if _, err := client.Ask(t.Context(), "node1", address, "echo", make([]byte, 3<<20)); !errors.Is(err, fsm.ErrTooLarge) {
 		t.Errorf("3 MiB: got %v", err)
 	}
-	_, err = api.NewPeerClient("other", &http.Client{}).Ask(t.Context(), url, "echo", nil)
+	_, err = api.NewPeerClient("other", nil).Ask(t.Context(), "node1", address, "echo", nil)
 	if !errors.Is(err, fsm.ErrInvalid) || !strings.Contains(err.Error(), `"other"`) || !strings.Contains(err.Error(), `"`+deployment+`"`) {
 		t.Errorf("another deployment: got %v", err)
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Ask(t.Context(), url, "echo", nil); !errors.Is(err, api.ErrUnreachable) {
+	if _, err := client.Ask(t.Context(), "node1", address, "echo", nil); !errors.Is(err, api.ErrUnreachable) {
 		t.Errorf("nobody there: got %v", err)
 	}
 }

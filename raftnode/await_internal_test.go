@@ -36,7 +36,7 @@ func TestStop(t *testing.T) {
 				for method, body := range questions {
 					askers.Go(func() {
 						for ctx.Err() == nil {
-							_, _ = leader.Answer(ctx, method, body) // it has to come back; with what is another matter
+							_, _ = leader.Answer(ctx, "", method, body) // it has to come back; with what is another matter
 							synctestPause()
 						}
 					})
@@ -44,7 +44,7 @@ func TestStop(t *testing.T) {
 			}
 			<-time.After(15 * time.Millisecond)
 			leader.stop()
-			if _, err := leader.Answer(t.Context(), methodApply, entry); !errors.Is(err, fsm.ErrNotLeader) {
+			if _, err := leader.Answer(t.Context(), "", methodApply, entry); !errors.Is(err, fsm.ErrNotLeader) {
 				t.Errorf("a node that has stopped answers %v", err)
 			}
 			cancel()

@@ -46,7 +46,7 @@ type GossipConfig struct {
 	Meta      Meta            // what the others shall know of it
 	Seeds     []string        // host:port of any other nodes; this node's own is ignored
 	Known     func() []string // further addresses, from the replicated state; default none
-	SecretKey []byte          // 16, 24 or 32 bytes encrypt all gossip; default: plain
+	Keys      [][]byte        // see [Place.GossipKeys]
 	Logger    hclog.Logger
 }
 
@@ -59,6 +59,7 @@ type gossip struct {
 	seeds  []string
 	known  func() []string
 	logger hclog.Logger
+	keys   *memberlist.Keyring // nil: gossip is plain
 
 	update sync.Mutex // one UpdateMeta at a time
 }
@@ -66,7 +67,7 @@ type gossip struct {
 // newGossip starts to listen; the node is alone until Run. Whoever does not
 // come to run it closes it.
 func newGossip(cfg GossipConfig) (*gossip, error) {
-	if err := validateName("node", cfg.Node); err != nil {
+	if err := errors.Join(validateName("node", cfg.Node), checkGossipKeys(cfg.Keys)); err != nil {
 		return nil, err
 	}
 	meta, err := cfg.Meta.encode()
@@ -90,6 +91,10 @@ func newGossip(cfg GossipConfig) (*gossip, error) {
 	}
 	listConfig, err := memberlistConfig(cfg, g.view)
 	if err != nil {
+		return nil, err
+	}
+	g.keys = listConfig.Keyring
+	if err := g.setKeys(cfg.Keys); err != nil {
 		return nil, err
 	}
 	g.list, err = memberlist.Create(listConfig)
@@ -118,12 +123,10 @@ func memberlistConfig(cfg GossipConfig, view *gossipView) (*memberlist.Config, e
 			return nil, err
 		}
 	}
-	switch len(cfg.SecretKey) {
-	case 0:
-	case 16, 24, 32:
-		c.SecretKey = cfg.SecretKey
-	default:
-		return nil, fmt.Errorf("gossip key of %d bytes: must be 16, 24 or 32 bytes long", len(cfg.SecretKey))
+	if len(cfg.Keys) > 0 {
+		if c.Keyring, err = memberlist.NewKeyring(nil, cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip key of %d bytes: %w", len(cfg.Keys[0]), err)
+		}
 	}
 	c.TCPTimeout = gossipDial
 	c.ProbeInterval = 300 * time.Millisecond

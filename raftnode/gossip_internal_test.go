@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -139,28 +140,80 @@ func TestDeploymentsNeverMixOverGossip(t *testing.T) {
 func TestGossipIsEncryptedByAKey(t *testing.T) {
 	t.Parallel()
 	key := bytes.Repeat([]byte("k"), 32)
-	a, _ := startGossip(t, "a", func(c *GossipConfig) { c.SecretKey = key })
-	b, _ := startGossip(t, "b", func(c *GossipConfig) { c.SecretKey, c.Seeds = key, []string{a.Addr()} })
-	c, _ := startGossip(t, "c", func(c *GossipConfig) { c.Seeds = []string{a.Addr()} })
+	with := func(keys ...[]byte) func(*GossipConfig) { return func(c *GossipConfig) { c.Keys = keys } }
+	a, _ := startGossip(t, "a", with(key))
+	b, _ := startGossip(t, "b", func(c *GossipConfig) { c.Keys, c.Seeds = [][]byte{key}, []string{a.Addr()} })
 	eventually(t, func() bool { return sees(a) == "a b" && sees(b) == "a b" })
-	if _, err := c.list.Join([]string{a.Addr()}); err == nil {
-		t.Error("a node without the key has joined")
+	for name, keys := range map[string][][]byte{"without a key": nil, "with another key": {bytes.Repeat([]byte("x"), 32)}} {
+		c, _ := startGossip(t, "c", with(keys...))
+		if _, err := c.list.Join([]string{a.Addr()}); err == nil {
+			t.Errorf("a node %s has joined", name)
+		}
+		if got := sees(c); got != "c" {
+			t.Errorf("a node %s sees %s", name, got)
+		}
+	}
+	if got := sees(a); got != "a b" {
+		t.Errorf("after strangers came, a sees %s", got)
+	}
+}
+
+// A key is replaced in three steps on two nodes that gossip all the while. They
+// never lose each other, and the old key lets nobody in any more.
+func TestGossipKeyIsReplacedWithoutARestart(t *testing.T) {
+	t.Parallel()
+	before, after := bytes.Repeat([]byte("b"), 32), bytes.Repeat([]byte("a"), 16)
+	a, _ := startGossip(t, "a", func(c *GossipConfig) { c.Keys = [][]byte{before} })
+	b, _ := startGossip(t, "b", func(c *GossipConfig) { c.Keys, c.Seeds = [][]byte{before}, []string{a.Addr()} })
+	eventually(t, func() bool { return sees(a) == "a b" && sees(b) == "a b" })
+	for step, keys := range [][][]byte{{before, after}, {after, before}, {after}} {
+		for i, node := range []*gossip{a, b} {
+			if err := node.setKeys(keys); err != nil {
+				t.Fatal(err)
+			}
+			meta := someMeta()
+			meta.Version = fmt.Sprintf("step %d of %d", step, i)
+			if err := node.UpdateMeta(meta); err != nil {
+				t.Fatal(err)
+			}
+			heard := func(by *gossip) bool {
+				peer, _ := by.Peer(node.list.LocalNode().Name)
+				return peer.Meta.Version == meta.Version
+			}
+			eventually(t, func() bool { return heard(a) && heard(b) })
+			if sees(a) != "a b" || sees(b) != "a b" {
+				t.Errorf("step %d: a sees %s, b sees %s", step, sees(a), sees(b))
+			}
+		}
+	}
+	late, _ := startGossip(t, "c", func(c *GossipConfig) { c.Keys = [][]byte{before} })
+	if _, err := late.list.Join([]string{a.Addr()}); err == nil {
+		t.Error("a node with the old key has joined")
+	}
+	for want, keys := range map[string][][]byte{
+		"gossip key 2 of 5 bytes: must be": {after, []byte("short")},
+		"changes only with a restart":      nil,
+	} {
+		wantError(t, a.setKeys(keys), want)
+	}
+	if got := a.keys.GetKeys(); len(got) != 1 || !bytes.Equal(got[0], after) {
+		t.Errorf("refused keys have changed the ring: %d keys", len(got))
 	}
 }
 
 func TestGossipConfigurationIsChecked(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*GossipConfig){
-		`node "a@b"`:                            func(c *GossipConfig) { c.Node = "a@b" },
-		`gossip address "localhost:9778"`:       func(c *GossipConfig) { c.Bind = "localhost:9778" },
-		`gossip address "127.0.0.1:99999"`:      func(c *GossipConfig) { c.Bind = "127.0.0.1:99999" },
-		`gossip advertise address "10.0.0.1"`:   func(c *GossipConfig) { c.Advertise = "10.0.0.1" },
-		`gossip key of 5 bytes: must be 16, 24`: func(c *GossipConfig) { c.SecretKey = []byte("short") },
-		`deployment ""`:                         func(c *GossipConfig) { c.Meta.Deployment = "" },
-		`raft address "127.0.0.1"`:              func(c *GossipConfig) { c.Meta.Raft = "127.0.0.1" },
-		`api address ":9776"`:                   func(c *GossipConfig) { c.Meta.API = ":9776" },
-		"format 0: must be at least 1":          func(c *GossipConfig) { c.Meta.Format = 0 },
-		"bootstrap_expect -1":                   func(c *GossipConfig) { c.Meta.Expect = -1 },
+		`node "a@b"`:                             func(c *GossipConfig) { c.Node = "a@b" },
+		`gossip address "localhost:9778"`:        func(c *GossipConfig) { c.Bind = "localhost:9778" },
+		`gossip address "127.0.0.1:99999"`:       func(c *GossipConfig) { c.Bind = "127.0.0.1:99999" },
+		`gossip advertise address "10.0.0.1"`:    func(c *GossipConfig) { c.Advertise = "10.0.0.1" },
+		`gossip key 1 of 5 bytes: must be 16, 2`: func(c *GossipConfig) { c.Keys = [][]byte{[]byte("short")} },
+		`deployment ""`:                          func(c *GossipConfig) { c.Meta.Deployment = "" },
+		`raft address "127.0.0.1"`:               func(c *GossipConfig) { c.Meta.Raft = "127.0.0.1" },
+		`api address ":9776"`:                    func(c *GossipConfig) { c.Meta.API = ":9776" },
+		"format 0: must be at least 1":           func(c *GossipConfig) { c.Meta.Format = 0 },
+		"bootstrap_expect -1":                    func(c *GossipConfig) { c.Meta.Expect = -1 },
 		"shorten deployment (4), raft address (14), api address (14) or version (600)": func(c *GossipConfig) {
 			c.Meta.Version = strings.Repeat("v", 600)
 		},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -229,8 +228,7 @@ type fleetAsker struct {
 	from string
 }
 
-func (a fleetAsker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error) {
-	to := strings.TrimPrefix(baseURL, "http://")
+func (a fleetAsker) Ask(ctx context.Context, to, _, method string, body []byte) ([]byte, error) {
 	a.f.mu.Lock()
 	i := slices.IndexFunc(a.f.nodes, func(n *fleetNode) bool { return n.id == to && n.up })
 	lose, late := a.f.lose, a.f.late
@@ -244,7 +242,7 @@ func (a fleetAsker) Ask(ctx context.Context, baseURL, method string, body []byte
 			return nil, err
 		}
 	}
-	answer, err := a.f.nodes[i].Answer(ctx, method, body)
+	answer, err := a.f.nodes[i].Answer(ctx, "", method, body)
 	if late != nil && err == nil {
 		return late(a.from, to, method, answer)
 	}

@@ -38,9 +38,10 @@ type Discovery interface {
 
 // Asker carries a question to another node's [Node.Answer].
 type Asker interface {
-	// Ask sends body to the method of the node whose API has the given base
-	// URL. An error of the other side keeps its [fsm.Code].
-	Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error)
+	// Ask sends body to the method of a node, whose API is at address, a
+	// host:port. Nobody but that node may get to see it. An error of the other
+	// side keeps its [fsm.Code].
+	Ask(ctx context.Context, node, address, method string, body []byte) ([]byte, error)
 }
 
 // Config says how a node takes part. Fields without a default are required.
@@ -264,7 +265,7 @@ func (n *Node) tellState(ctx context.Context) {
 // announce registers this node, and again whenever what is registered differs.
 func (n *Node) announce(ctx context.Context) {
 	want := fsm.Node{
-		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: "http://" + n.cfg.Meta.API,
+		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: urlPrefix + n.cfg.Meta.API,
 		Release: n.cfg.Release, Format: fsm.Format,
 	}
 	for ctx.Err() == nil {

@@ -2,8 +2,8 @@ package raftnode
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -20,8 +20,12 @@ type Place struct {
 	GossipAdv string // ip:port that others use; default: where it listens
 	API       string // host:port at which others reach its API
 	Seeds     []string
-	GossipKey []byte
-	TLS       *tls.Config // of Raft; nil: plain TCP
+	// GossipKeys encrypt gossip, the first of them what this node says; 16, 24
+	// or 32 bytes each. None: gossip is plain. See [Process.SetGossipKeys].
+	GossipKeys [][]byte
+
+	// Certificates are how nodes prove who they are to Raft. Nil: plain TCP.
+	Certificates Certificates
 }
 
 // Process is a [Node] with the files, sockets and gossip that it opened.
@@ -30,6 +34,7 @@ type Process struct {
 	identity *identity
 	stores   *stores
 	gossip   *gossip
+	layer    *streamLayer
 	logger   hclog.Logger
 }
 
@@ -54,13 +59,13 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	undo = append(undo, p.stores.close)
 	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
 	transport, err := newTransport(ctx, TransportConfig{
-		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, TLS: place.TLS, Logger: cfg.Logger,
+		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, Peers: place.Certificates, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	undo = append(undo, transport.Close)
-	cfg.Transport = transport
+	cfg.Transport, p.layer = transport, transport.layer
 	hasState, err := cfg.Storage.hasState()
 	if err != nil {
 		return nil, err
@@ -81,9 +86,15 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 func (p *Process) openGossip(place Place, cfg Config) (*gossip, error) {
 	return newGossip(GossipConfig{
 		Bind: place.Gossip, Advertise: place.GossipAdv, Node: cfg.ID, Meta: cfg.Meta, Seeds: place.Seeds,
-		Known: p.knownGossip, SecretKey: place.GossipKey, Logger: cfg.Logger,
+		Known: p.knownGossip, Keys: place.GossipKeys, Logger: cfg.Logger,
 	})
 }
+
+// SetGossipKeys changes the keys of gossip without a restart: the first encrypts
+// what this node says, each of them decrypts what it hears. To replace a key, add
+// the new one behind the old on all nodes, then put it first on all, then take
+// the old one away. An error leaves the keys as they were.
+func (p *Process) SetGossipKeys(keys [][]byte) error { return p.gossip.setKeys(keys) }
 
 // knownGossip returns the gossip addresses in the replicated state, so that a
 // node finds the others again although gossip has forgotten them.
@@ -107,8 +118,11 @@ func (p *Process) Run(ctx context.Context) error {
 	gossiping, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- p.gossip.Run(gossiping) }()
+	var watch sync.WaitGroup
+	watch.Go(func() { p.layer.watchCertificates(gossiping) })
 	err := p.Node.Run(ctx)
 	stop()
+	watch.Wait()
 	return errors.Join(err, <-done, p.stores.close(), p.identity.Close())
 }
 

@@ -23,14 +23,14 @@ type site struct {
 	api map[string]*Process
 }
 
-func (s *site) Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error) {
+func (s *site) Ask(ctx context.Context, _, address, method string, body []byte) ([]byte, error) {
 	s.mu.Lock()
-	p, ok := s.api[strings.TrimPrefix(baseURL, "http://")]
+	p, ok := s.api[address]
 	s.mu.Unlock()
 	if !ok {
 		return nil, errUnreachable
 	}
-	return p.Answer(ctx, method, body)
+	return p.Answer(ctx, "", method, body)
 }
 
 func (s *site) open(dir, id, logStore, deployment string, expect int, seeds ...string) (*Process, error) {

@@ -99,10 +99,15 @@ func (n *Node) offer(ctx context.Context, entry []byte) (applyAnswer, error) {
 	return askRaw[applyAnswer](ctx, n, id, methodApply, entry)
 }
 
-// apply commits an entry if this node leads, whether it has caught up or not.
-func (n *Node) apply(ctx context.Context, entry []byte) (applyAnswer, error) {
-	if _, _, err := fsm.Decode(entry); err != nil {
+// apply commits an entry of a node if this one leads, whether it has caught up or
+// not.
+func (n *Node) apply(ctx context.Context, from string, entry []byte) (applyAnswer, error) {
+	_, cmd, err := fsm.Decode(entry)
+	if err != nil {
 		return applyAnswer{}, err // nothing unreadable ever enters the log
+	}
+	if err := n.maySay(from, cmd); err != nil {
+		return applyAnswer{}, err
 	}
 	future, err := await(ctx, n, func(timeout time.Duration) raft.ApplyFuture { return n.raft.Apply(entry, timeout) })
 	if err != nil {
@@ -124,7 +129,7 @@ func (n *Node) propose(ctx context.Context, cmd fsm.Command) error {
 	if err != nil {
 		return err
 	}
-	done, err := n.apply(ctx, entry)
+	done, err := n.apply(ctx, n.cfg.ID, entry)
 	if err == nil && done.Refusal != nil {
 		return done.Refusal
 	}

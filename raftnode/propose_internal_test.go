@@ -156,7 +156,7 @@ func TestG8_Linearize(t *testing.T) {
 	story(t, "a release that does not know the question says so at once", 3, 3, func(t *testing.T, f *fleet) {
 		n := f.follower()
 		f.losing(func(_, _, method string) error {
-			_, err := f.leader().Answer(t.Context(), "new-"+method, nil)
+			_, err := f.leader().Answer(t.Context(), n.id, "new-"+method, nil)
 			return &fsm.Refusal{Code: fsm.CodeOf(err), Message: err.Error()}
 		})
 		if err := n.Linearize(t.Context()); !errors.Is(err, fsm.ErrInvalid) {
@@ -195,7 +195,7 @@ func TestAnswerRefusesWhatItDoesNotKnow(t *testing.T) {
 			methodLease:  []byte("\xff"),
 			methodRemove: {0x9f},
 		} {
-			if _, err := n.Answer(t.Context(), method, body); !errors.Is(err, fsm.ErrInvalid) {
+			if _, err := n.Answer(t.Context(), "", method, body); !errors.Is(err, fsm.ErrInvalid) {
 				t.Errorf("%q: %v, want %v", method, err, fsm.ErrInvalid)
 			}
 		}
@@ -222,7 +222,7 @@ func FuzzAnswer(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			n := startFleet(t, 1, 1).nodes[0]
 			for _, method := range []string{methodApply, methodLease, methodTerm, methodRead, methodPresence, methodApplied, methodRemove, string(body)} {
-				if answer, err := n.Answer(t.Context(), method, body); err == nil && len(answer) == 0 {
+				if answer, err := n.Answer(t.Context(), "", method, body); err == nil && len(answer) == 0 {
 					t.Errorf("%q: no answer and no error", method)
 				}
 			}

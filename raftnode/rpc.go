@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -35,14 +36,19 @@ type indexAnswer struct {
 	Index uint64 `cbor:"1,keyasint"`
 }
 
-// Answer answers what another node asks of this one. Any bytes may be offered to
-// it. The error is [fsm.ErrNotLeader] where only a leader may answer.
-func (n *Node) Answer(ctx context.Context, method string, body []byte) ([]byte, error) {
+// Answer answers what another node asks of this one. From is the name that it has
+// proved to have, empty if nothing proves who asks: a node that is known speaks
+// for nobody else. Any bytes may be offered to it. The error is
+// [fsm.ErrNotLeader] where only a leader may answer.
+func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]byte, error) {
 	switch method {
 	case methodApply:
-		return answer(n.apply(ctx, body))
+		return answer(n.apply(ctx, from, body))
 	case methodLease:
 		return answerTo(body, func(q leaseQuestion) (indexAnswer, error) {
+			if err := speaksFor(from, q.Node); err != nil {
+				return indexAnswer{}, err
+			}
 			index, err := n.grant(ctx, q.Host, q.Node)
 			return indexAnswer{index}, err
 		})
@@ -93,13 +99,13 @@ func askRaw[A any](ctx context.Context, n *Node, id, method string, body []byte)
 	var raw []byte
 	var err error
 	if id == n.cfg.ID {
-		raw, err = n.Answer(ctx, method, body)
+		raw, err = n.Answer(ctx, id, method, body)
 	} else {
-		url, ok := n.urlOf(id)
+		address, ok := n.addressOf(id)
 		if !ok {
 			return a, fmt.Errorf("the address of node %q is not known: %w", id, fsm.ErrNotLeader)
 		}
-		raw, err = n.asker.Ask(ctx, url, method, body)
+		raw, err = n.asker.Ask(ctx, id, address, method, body)
 	}
 	if err != nil {
 		return a, fmt.Errorf("ask %s of %s: %w", method, id, err)
@@ -110,18 +116,22 @@ func askRaw[A any](ctx context.Context, n *Node, id, method string, body []byte)
 	return a, nil
 }
 
-// urlOf returns the base URL of a node's API: what it gossips, else what it has
-// registered.
-func (n *Node) urlOf(id string) (url string, ok bool) {
+// addressOf returns the host:port of a node's API: what it gossips, else what it
+// has registered.
+func (n *Node) addressOf(id string) (address string, ok bool) {
 	if p, ok := n.peers.Peer(id); ok && p.Meta.API != "" {
-		return "http://" + p.Meta.API, true
+		return p.Meta.API, true
 	}
 	n.View(func(s *fsm.State) {
 		node, known := s.Node(id)
-		url, ok = node.API, known
+		address, ok = strings.TrimPrefix(node.API, urlPrefix), known
 	})
-	return url, ok
+	return address, ok
 }
+
+// urlPrefix is what stands before the address in what a node registers, however
+// its API is reached.
+const urlPrefix = "http://"
 
 // leaderID returns the id of the leader, if one is known.
 func (n *Node) leaderID() (string, bool) {

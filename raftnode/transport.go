@@ -34,7 +34,7 @@ type TransportConfig struct {
 	Advertise  string        // host:port that the others dial; default: where it listens
 	Deployment string        // checked on every connection, from both sides
 	Node       string        // the name of this node
-	TLS        *tls.Config   // for both directions; nil: plain TCP
+	Peers      Certificates  // how nodes prove who they are; nil: plain TCP
 	MaxPool    int           // idle connections kept per peer; default 3
 	Timeout    time.Duration // of one message; default 5s
 	Logger     hclog.Logger
@@ -43,7 +43,7 @@ type TransportConfig struct {
 // newTransport listens and returns Raft's transport. It outlives ctx: Raft hands
 // over its leadership while it shuts down, and then closes the transport, which
 // waits for the transport's goroutines.
-func newTransport(ctx context.Context, cfg TransportConfig) (*raft.NetworkTransport, error) {
+func newTransport(ctx context.Context, cfg TransportConfig) (*transport, error) {
 	err := errors.Join(validateName("deployment", cfg.Deployment), validateName("node", cfg.Node))
 	if err != nil {
 		return nil, err
@@ -58,19 +58,19 @@ func newTransport(ctx context.Context, cfg TransportConfig) (*raft.NetworkTransp
 	if err != nil {
 		return nil, err
 	}
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  layer,
 		MaxPool: cfg.MaxPool,
 		Timeout: cfg.Timeout,
 		Logger:  cfg.Logger.Named("transport"),
-	}), nil
+	}), layer}, nil
 }
 
 // streamLayer is TCP, or TLS, on which both sides have said at the start which
 // node of which deployment they are. Raft itself asks nobody who he is.
 type streamLayer struct {
 	own       hello
-	tls       *tls.Config
+	peers     Certificates
 	listener  net.Listener
 	advertise net.Addr
 	logger    hclog.Logger
@@ -81,6 +81,9 @@ type streamLayer struct {
 	accepted chan net.Conn // connections whose handshake is done
 	slots    chan struct{} // one per handshake under way
 	tasks    sync.WaitGroup
+
+	mu   sync.Mutex
+	open map[*peerConn]struct{} // over TLS, handshake done
 }
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
@@ -97,7 +100,7 @@ func newStreamLayer(ctx context.Context, cfg TransportConfig) (*streamLayer, err
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &streamLayer{
 		own:       hello{deployment: cfg.Deployment, node: cfg.Node},
-		tls:       cfg.TLS,
+		peers:     cfg.Peers,
 		listener:  listener,
 		advertise: advertise,
 		logger:    cfg.Logger.Named("transport"),
@@ -106,6 +109,7 @@ func newStreamLayer(ctx context.Context, cfg TransportConfig) (*streamLayer, err
 		cancel:    cancel,
 		accepted:  make(chan net.Conn),
 		slots:     make(chan struct{}, maxHandshakes),
+		open:      make(map[*peerConn]struct{}),
 	}
 	l.tasks.Go(l.listen)
 	return l, nil
@@ -202,8 +206,8 @@ func (l *streamLayer) refused(peer string, err error) {
 // refuses, so that the log at the other end says why.
 func (l *streamLayer) welcome(raw net.Conn) (net.Conn, error) {
 	conn := raw
-	if l.tls != nil {
-		conn = tls.Server(raw, l.tls)
+	if l.peers != nil {
+		conn = tls.Server(raw, l.peers.Listen())
 	}
 	peer, err := readHello(conn)
 	if err != nil {
@@ -212,39 +216,34 @@ func (l *streamLayer) welcome(raw net.Conn) (net.Conn, error) {
 	if err := l.own.write(conn); err != nil {
 		return nil, err
 	}
-	return conn, l.own.accepts(peer)
+	return l.admit(conn, peer)
 }
 
-// Dial implements [raft.StreamLayer].
-func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+// Dial implements [raft.StreamLayer]. The address is one of [addressOf].
+func (l *streamLayer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	node, address, ok := strings.Cut(string(target), nodeSeparator)
+	if !ok {
+		return nil, fmt.Errorf("raft peer at %s: nobody says which node it is", target)
+	}
 	// Raft's timeout is that of a message. A peer that answers nothing at all
 	// is tried again sooner.
 	dialer := net.Dialer{Timeout: min(timeout, handshakeTimeout)}
-	raw, err := dialer.DialContext(l.ctx, "tcp", string(address))
+	raw, err := dialer.DialContext(l.ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := l.shake(raw, func(raw net.Conn) (net.Conn, error) { return l.introduce(raw, address) })
+	conn, err := l.shake(raw, func(raw net.Conn) (net.Conn, error) { return l.introduce(raw, node) })
 	if err != nil {
-		return nil, fmt.Errorf("raft peer at %s: %w", address, err)
+		return nil, fmt.Errorf("raft peer %s at %s: %w", node, address, err)
 	}
 	return conn, nil
 }
 
-// introduce is the handshake of the side that dials.
-func (l *streamLayer) introduce(raw net.Conn, address raft.ServerAddress) (net.Conn, error) {
+// introduce is the handshake of the side that dials, and wants to talk to node.
+func (l *streamLayer) introduce(raw net.Conn, node string) (net.Conn, error) {
 	conn := raw
-	if l.tls != nil {
-		cfg := l.tls
-		if cfg.ServerName == "" {
-			host, _, err := net.SplitHostPort(string(address))
-			if err != nil {
-				return nil, err
-			}
-			cfg = cfg.Clone()
-			cfg.ServerName = host
-		}
-		conn = tls.Client(raw, cfg)
+	if l.peers != nil {
+		conn = tls.Client(raw, l.peers.Dial(node))
 	}
 	if err := l.own.write(conn); err != nil {
 		return nil, err
@@ -253,7 +252,10 @@ func (l *streamLayer) introduce(raw net.Conn, address raft.ServerAddress) (net.C
 	if err != nil {
 		return nil, err
 	}
-	return conn, l.own.accepts(peer)
+	if peer.deployment == l.own.deployment && peer.node != node {
+		return nil, fmt.Errorf("the peer is named %q", peer.node)
+	}
+	return l.admit(conn, peer)
 }
 
 // shake runs handshake on raw within handshakeTimeout, and ends it when the

@@ -2,14 +2,7 @@ package raftnode
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -21,7 +14,7 @@ import (
 )
 
 // startTransport runs a transport that is closed with the test.
-func startTransport(t *testing.T, change func(*TransportConfig)) *raft.NetworkTransport {
+func startTransport(t *testing.T, change func(*TransportConfig)) *transport {
 	t.Helper()
 	cfg := TransportConfig{Bind: "127.0.0.1:0", Deployment: "east", Node: "node1", Logger: hclog.NewNullLogger()}
 	change(&cfg)
@@ -34,7 +27,7 @@ func startTransport(t *testing.T, change func(*TransportConfig)) *raft.NetworkTr
 }
 
 // grantVotes makes to grant every vote it is asked for, until the test ends.
-func grantVotes(t *testing.T, to *raft.NetworkTransport) {
+func grantVotes(t *testing.T, to *transport) {
 	t.Helper()
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
@@ -51,9 +44,12 @@ func grantVotes(t *testing.T, to *raft.NetworkTransport) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-func askForVote(from *raft.NetworkTransport, to raft.ServerAddress) error {
-	return from.RequestVote("peer", to, &raft.RequestVoteRequest{Term: 1}, new(raft.RequestVoteResponse))
+func askForVote(from *transport, node raft.ServerID, to raft.ServerAddress) error {
+	return from.RequestVote(node, to, &raft.RequestVoteRequest{Term: 1}, new(raft.RequestVoteResponse))
 }
+
+// name is the node's name.
+func (t *transport) name() raft.ServerID { return raft.ServerID(t.layer.own.node) }
 
 func TestPeersOfOneDeploymentTalkRaft(t *testing.T) {
 	t.Parallel()
@@ -62,10 +58,10 @@ func TestPeersOfOneDeploymentTalkRaft(t *testing.T) {
 	grantVotes(t, a)
 	grantVotes(t, b)
 	for range 3 {
-		if err := askForVote(a, b.LocalAddr()); err != nil {
+		if err := askForVote(a, b.name(), b.LocalAddr()); err != nil {
 			t.Error(err)
 		}
-		if err := askForVote(b, a.LocalAddr()); err != nil {
+		if err := askForVote(b, a.name(), a.LocalAddr()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -77,7 +73,7 @@ func TestDeploymentsNeverMixOverRaft(t *testing.T) {
 	east := startTransport(t, func(c *TransportConfig) { c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log}) })
 	west := startTransport(t, func(c *TransportConfig) { c.Node, c.Deployment = "node2", "west" })
 	for range 3 {
-		wantError(t, askForVote(west, east.LocalAddr()), `node "node1" belongs to deployment "east", this node to "west"`)
+		wantError(t, askForVote(west, east.name(), east.LocalAddr()), `node "node1" belongs to deployment "east", this node to "west"`)
 	}
 	select {
 	case rpc := <-east.Consumer():
@@ -94,7 +90,20 @@ func TestTwoNodesOfOneNameRefuseEachOther(t *testing.T) {
 	t.Parallel()
 	a := startTransport(t, func(*TransportConfig) {})
 	b := startTransport(t, func(*TransportConfig) {})
-	wantError(t, askForVote(a, b.LocalAddr()), `the peer is named "node1" as this node is`)
+	wantError(t, askForVote(a, b.name(), b.LocalAddr()), `the peer is named "node1" as this node is`)
+}
+
+func TestOnlyTheNodeThatWasDialedIsTalkedTo(t *testing.T) {
+	t.Parallel()
+	a := startTransport(t, func(*TransportConfig) {})
+	b := startTransport(t, func(c *TransportConfig) { c.Node = "node2" })
+	grantVotes(t, b)
+	wantError(t, askForVote(a, "node3", b.LocalAddr()), `raft peer node3 at `+string(b.LocalAddr())+`: the peer is named "node2"`)
+	if err := askForVote(a, "node2", b.LocalAddr()); err != nil {
+		t.Error(err)
+	}
+	_, err := a.layer.Dial(b.LocalAddr(), time.Second)
+	wantError(t, err, "nobody says which node it is")
 }
 
 func TestStrangersAreDroppedAndPeersStillGetIn(t *testing.T) {
@@ -120,7 +129,7 @@ func TestStrangersAreDroppedAndPeersStillGetIn(t *testing.T) {
 			t.Errorf("%s was answered %q, %v", name, got, err)
 		}
 	}
-	if err := askForVote(b, a.LocalAddr()); err != nil {
+	if err := askForVote(b, a.name(), a.LocalAddr()); err != nil {
 		t.Errorf("a peer was kept out: %v", err)
 	}
 }
@@ -133,7 +142,7 @@ func TestStrangersThatHoldAllHandshakesAreTimedOut(t *testing.T) {
 	for range maxHandshakes + 8 {
 		dial(t, a.LocalAddr())
 	}
-	eventually(t, func() bool { return askForVote(b, a.LocalAddr()) == nil })
+	eventually(t, func() bool { return askForVote(b, a.name(), a.LocalAddr()) == nil })
 }
 
 func TestAPeerThatNeverAnswersIsGivenUp(t *testing.T) {
@@ -144,8 +153,8 @@ func TestAPeerThatNeverAnswersIsGivenUp(t *testing.T) {
 	}
 	defer silent.Close()
 	a := startTransport(t, func(*TransportConfig) {})
-	err = askForVote(a, raft.ServerAddress(silent.Addr().String()))
-	wantError(t, err, "raft peer at "+silent.Addr().String()+": handshake: ")
+	err = askForVote(a, "node2", raft.ServerAddress(silent.Addr().String()))
+	wantError(t, err, "raft peer node2 at "+silent.Addr().String()+": handshake: ")
 }
 
 func TestClosingEndsHandshakesUnderWay(t *testing.T) {
@@ -166,27 +175,6 @@ func TestClosingEndsHandshakesUnderWay(t *testing.T) {
 	if _, err := new(net.Dialer).DialContext(t.Context(), "tcp", string(a.LocalAddr())); err == nil {
 		t.Error("it still listens")
 	}
-}
-
-func TestRaftOverMutualTLS(t *testing.T) {
-	t.Parallel()
-	pair := selfSigned(t)
-	mutual := func(c *TransportConfig) { c.TLS = pair }
-	a := startTransport(t, mutual)
-	b := startTransport(t, func(c *TransportConfig) { mutual(c); c.Node = "node2" })
-	west := startTransport(t, func(c *TransportConfig) { mutual(c); c.Node, c.Deployment = "node3", "west" })
-	plain := startTransport(t, func(c *TransportConfig) { c.Node = "node4" })
-	unknown := startTransport(t, func(c *TransportConfig) {
-		c.Node, c.TLS = "node5", selfSigned(t)
-		c.TLS.RootCAs = pair.RootCAs // it trusts the others, they do not know it
-	})
-	grantVotes(t, a)
-	if err := askForVote(b, a.LocalAddr()); err != nil {
-		t.Error(err)
-	}
-	wantError(t, askForVote(west, a.LocalAddr()), `deployment "east"`)
-	wantError(t, askForVote(plain, a.LocalAddr()), "handshake")
-	wantError(t, askForVote(unknown, a.LocalAddr()), "raft peer at")
 }
 
 func TestTransportAddressesAreChecked(t *testing.T) {
@@ -253,42 +241,6 @@ func dial(t *testing.T, address raft.ServerAddress) net.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-// selfSigned returns what both sides of mutual TLS need, with one certificate
-// that is its own authority.
-func selfSigned(t *testing.T) *tls.Config {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "lockstep"},
-		NotAfter:              time.Now().Add(time.Hour),
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		RootCAs:      pool,
-		ClientCAs:    pool,
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		MinVersion:   tls.VersionTLS13,
-	}
 }
 
 // eventually waits until done, for real sockets have no clock of their own.

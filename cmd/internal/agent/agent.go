@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,7 +36,7 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	}
 	defer func() { _ = listener.Close() }() // the server has closed it, if it was served
 
-	peers := api.NewPeerClient(cfg.Deployment, peerHTTP())
+	peers := api.NewPeerClient(cfg.Deployment, nil)
 	process, err := openNode(ctx, cfg, release, peers, logger)
 	if err != nil {
 		return err
@@ -60,15 +59,6 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 // requestTimeout is how long a request rides out an election before it is answered
 // with 503: several elections, and less than most clients wait.
 const requestTimeout = 10 * time.Second
-
-// peerHTTP is the client for questions to other nodes: many at once to few hosts.
-func peerHTTP() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     time.Minute,
-	}}
-}
 
 func openNode(ctx context.Context, cfg config.Config, release string, peers raftnode.Asker, logger hclog.Logger) (*raftnode.Process, error) {
 	lease := raftnode.DefaultLeaseTiming()

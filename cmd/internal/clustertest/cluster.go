@@ -289,15 +289,14 @@ func (a asker) deliver(node *raftnode.Node, method string, body []byte) reply {
 	if err := a.c.travel(late); err != nil {
 		return reply{err: err}
 	}
-	answer, err := node.Answer(late, method, body)
+	answer, err := node.Answer(late, a.from, method, body)
 	return reply{answer, err}
 }
 
 // answerTimeout is how long a node works on a question whose sender may be gone.
 const answerTimeout = 2 * time.Second
 
-func (a asker) Ask(ctx context.Context, baseURL, method string, body []byte) ([]byte, error) {
-	id := baseURL[len("http://") : len(baseURL)-len(":80")]
+func (a asker) Ask(ctx context.Context, id, _, method string, body []byte) ([]byte, error) {
 	node, ok := a.c.node(id)
 	if !ok || a.c.isCut(id) || a.c.isCut(a.from) {
 		return nil, errNoRoute
