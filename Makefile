@@ -19,6 +19,8 @@ FUZZ ?= 10s
 BENCH ?= .
 #: Runs of each benchmark; benchstat wants 6 or more
 COUNT ?= 1
+#: How long chaos injects random faults
+DURATION ?= 10m
 #: Random fault histories for sim
 SEEDS ?= 2000
 
@@ -81,6 +83,10 @@ tidy-check: ## Fail if go.mod or go.sum is not tidy
 .PHONY: sim
 sim: ## SEEDS random fault histories of whole clusters
 	go test -count=1 -timeout=0 ./cmd/internal/clustertest -run History -seeds $(SEEDS)
+
+.PHONY: chaos
+chaos: ## Break real processes for DURATION while clients work, and check every promise
+	scripts/chaos -duration $(DURATION)
 
 .PHONY: bench
 bench: build ## The state machine's benchmarks and those of three processes over HTTP
