@@ -81,6 +81,9 @@ func (c *snapshotCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(out, "lockstep_raft_term", "Raft's term.", float64(st.Term))
 	gauge(out, "lockstep_raft_leading", "1 if this node leads.", oneIf(st.Leader == st.Node))
 	gauge(out, "lockstep_raft_leader_known", "1 if this node knows a leader.", oneIf(st.Leader != ""))
+	gauge(out, "lockstep_disk_stalled", "1 while the disk under the data directory does not answer.", oneIf(!st.Disk.StalledSince.IsZero()))
+	gauge(out, "lockstep_disk_free_bytes", "Free space under the data directory.", float64(st.Disk.FreeBytes))
+	gauge(out, "lockstep_disk_reserve_bytes", "With less than that free nothing new is taken.", float64(st.Disk.ReserveBytes))
 	gauge(out, "lockstep_ready", "1 if the node is ready to serve.", oneIf(c.server.whyNotReady() == nil))
 	c.server.node.View(func(state *fsm.State) {
 		gauge(out, "lockstep_volumes", "Volumes in the deployment.", float64(state.VolumeCount()))

@@ -72,6 +72,15 @@ type Status struct {
 	CommitIndex  uint64
 	Ready        bool      // caught up, and local drivers were told the committed sites
 	LastContact  time.Time // when the leader was last heard, now if it is this node; zero if not known
+	Disk         Disk
+}
+
+// Disk is what a node knows of the disk under its data directory.
+type Disk struct {
+	Dir          string    `json:"dir"`
+	StalledSince time.Time `json:"stalled_since,omitzero"` // since when it has not answered
+	FreeBytes    uint64    `json:"free_bytes"`
+	ReserveBytes uint64    `json:"reserve_bytes"` // with less than that free nothing new is taken
 }
 
 // Peer is a node of the deployment as Raft and gossip see it.

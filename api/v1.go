@@ -197,7 +197,7 @@ func (s *Server) showStatus(x *exchange) error {
 	x.json(http.StatusOK, typeJSON, map[string]any{
 		"node": st.Node, "deployment": s.cfg.Deployment, "version": s.cfg.Version,
 		"leader": st.Leader, "leading": st.Leader != "" && st.Leader == st.Node, "term": st.Term,
-		"applied_index": st.AppliedIndex, "commit_index": st.CommitIndex, "ready": s.whyNotReady() == nil,
+		"applied_index": st.AppliedIndex, "commit_index": st.CommitIndex, "ready": s.whyNotReady() == nil, "disk": st.Disk,
 		"clusters": clusters, "services": services, "volumes": volumes, "unfinished_failovers": unfinished,
 	})
 	return nil

@@ -22,6 +22,7 @@ type fleet struct {
 	tb     testing.TB
 	expect int
 	nodes  []*fleetNode
+	adapt  func(*fleet, *fleetNode, *Config) // what a test has otherwise; may be nil
 
 	mu   sync.Mutex
 	cut  map[string]bool
@@ -46,7 +47,12 @@ var errUnreachable = errors.New("no route to host")
 // startFleet starts nodes a, b, c... of which the first expect form the deployment.
 func startFleet(tb testing.TB, size, expect int) *fleet {
 	tb.Helper()
-	f := &fleet{tb: tb, expect: expect, cut: map[string]bool{}}
+	return startAdapted(tb, size, expect, nil)
+}
+
+func startAdapted(tb testing.TB, size, expect int, adapt func(*fleet, *fleetNode, *Config)) *fleet {
+	tb.Helper()
+	f := &fleet{tb: tb, expect: expect, adapt: adapt, cut: map[string]bool{}}
 	for i := range size {
 		f.nodes = append(f.nodes, &fleetNode{
 			id: string(rune('a' + i)), store: raft.NewInmemStore(), snaps: raft.NewInmemSnapshotStore(),
@@ -118,7 +124,11 @@ func fleetLease() LeaseTiming {
 func (f *fleet) start(n *fleetNode) {
 	f.tb.Helper()
 	_, n.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(n.id), 100*time.Millisecond)
-	node, err := New(f.config(n))
+	cfg := f.config(n)
+	if f.adapt != nil {
+		f.adapt(f, n, &cfg)
+	}
+	node, err := New(cfg)
 	if err != nil {
 		f.tb.Fatal(err)
 	}
@@ -156,6 +166,11 @@ func (f *fleet) isolate(n *fleetNode) {
 	f.mu.Lock()
 	f.cut[n.id] = true
 	f.mu.Unlock()
+	f.unplug(n)
+}
+
+// unplug cuts a node off from the others' Raft.
+func (f *fleet) unplug(n *fleetNode) {
 	n.trans.DisconnectAll()
 	for _, o := range f.nodes {
 		if o.trans != nil {

@@ -66,6 +66,8 @@ type Config struct {
 	Discovery Discovery
 	Asker     Asker
 	Logger    hclog.Logger
+
+	disk *diskWatch // of the data directory; nil without one
 }
 
 func (c Config) validate() error {
@@ -202,7 +204,7 @@ func (n *Node) leading() (*reign, error) {
 	n.mu.Lock()
 	r := n.reign
 	n.mu.Unlock()
-	if r == nil || !r.ready() || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != r.term() {
+	if r == nil || n.cfg.disk.dead() || !r.ready() || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != r.term() {
 		return nil, fsm.ErrNotLeader
 	}
 	return r, nil

@@ -35,6 +35,7 @@ type Process struct {
 	stores   *stores
 	gossip   *gossip
 	layer    *streamLayer
+	disk     *diskWatch
 	logger   hclog.Logger
 }
 
@@ -50,11 +51,14 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 		}
 	}()
 	if p.identity, err = openIdentity(place.Dir, cfg.Deployment, cfg.ID); err != nil {
-		return nil, err
+		return nil, &DataError{Dir: place.Dir, Err: err}
 	}
 	undo = append(undo, p.identity.Close)
-	if p.stores, err = openStores(StoreConfig{Dir: place.Dir, LogStore: place.LogStore, Logger: cfg.Logger}); err != nil {
-		return nil, err
+	p.disk = newDiskWatch(place.Dir, cfg.Logger)
+	cfg.disk = p.disk
+	p.stores, err = openStores(StoreConfig{Dir: place.Dir, LogStore: place.LogStore, Failed: p.disk.fail, Logger: cfg.Logger})
+	if err != nil {
+		return nil, &DataError{Dir: place.Dir, Err: err}
 	}
 	undo = append(undo, p.stores.close)
 	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
@@ -66,6 +70,7 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	}
 	undo = append(undo, transport.Close)
 	cfg.Transport, p.layer = transport, transport.layer
+	p.disk.mute, p.disk.unmute = transport.layer.mute, transport.layer.unmute
 	hasState, err := cfg.Storage.hasState()
 	if err != nil {
 		return nil, err
@@ -113,8 +118,31 @@ func (p *Process) knownGossip() []string {
 	return all
 }
 
-// Run takes part until ctx ends, then leaves and closes all that Open opened.
+// Run takes part until ctx ends, then leaves and closes all that Open opened. A
+// [*DiskError] comes at once and leaves everything as it is, since closing what is
+// on a disk that hangs would hang too: the process has to end.
 func (p *Process) Run(ctx context.Context) error {
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go p.disk.run(watching)
+	ended := make(chan error, 1)
+	go func() { ended <- p.takePart(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-p.disk.failed:
+		return p.disk.failure()
+	}
+}
+
+// Failed is closed once the process has to end without waiting for anything:
+// [Process.Failure] says why.
+func (p *Process) Failed() <-chan struct{} { return p.disk.failed }
+
+// Failure returns a [*DiskError] once Failed is closed.
+func (p *Process) Failure() error { return p.disk.failure() }
+
+func (p *Process) takePart(ctx context.Context) error {
 	gossiping, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- p.gossip.Run(gossiping) }()

@@ -23,6 +23,7 @@ type Status struct {
 	AppliedIndex uint64
 	CommitIndex  uint64
 	LastContact  time.Time // when the leader was last heard; zero if never
+	Disk         DiskStatus
 }
 
 // Status returns where this node stands.
@@ -34,7 +35,7 @@ func (n *Node) Status() Status {
 	}
 	return Status{
 		Node: n.cfg.ID, Deployment: n.cfg.Deployment, Leader: leader, Term: n.raft.CurrentTerm(),
-		AppliedIndex: n.index(), CommitIndex: n.raft.CommitIndex(), LastContact: contact,
+		AppliedIndex: n.index(), CommitIndex: n.raft.CommitIndex(), LastContact: contact, Disk: n.cfg.disk.status(),
 	}
 }
 

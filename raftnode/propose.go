@@ -109,6 +109,9 @@ func (n *Node) apply(ctx context.Context, from string, entry []byte) (applyAnswe
 	if err := n.maySay(from, cmd); err != nil {
 		return applyAnswer{}, err
 	}
+	if n.cfg.disk.dead() {
+		return applyAnswer{}, fsm.ErrNotLeader
+	}
 	future, err := await(ctx, n, func(timeout time.Duration) raft.ApplyFuture { return n.raft.Apply(entry, timeout) })
 	if err != nil {
 		return applyAnswer{}, err

@@ -41,6 +41,10 @@ type indexAnswer struct {
 // for nobody else. Any bytes may be offered to it. The error is
 // [fsm.ErrNotLeader] where only a leader may answer.
 func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]byte, error) {
+	if n.cfg.disk.dead() {
+		// What this node says of its log it may not be able to keep.
+		return nil, fmt.Errorf("the disk of node %s does not answer: %w", n.cfg.ID, fsm.ErrNotLeader)
+	}
 	switch method {
 	case methodApply:
 		return answer(n.apply(ctx, from, body))
@@ -133,9 +137,13 @@ func (n *Node) addressOf(id string) (address string, ok bool) {
 // its API is reached.
 const urlPrefix = "http://"
 
-// leaderID returns the id of the leader, if one is known.
+// leaderID returns the id of the leader, if one is known. Raft does not know yet
+// that a node whose disk hangs leads no more.
 func (n *Node) leaderID() (string, bool) {
 	_, id := n.raft.LeaderWithID()
+	if string(id) == n.cfg.ID && n.cfg.disk.dead() {
+		return "", false
+	}
 	return string(id), id != ""
 }
 

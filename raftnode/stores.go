@@ -41,8 +41,9 @@ const (
 // StoreConfig says where and how a node keeps its log, its votes and its
 // snapshots. Every field is required.
 type StoreConfig struct {
-	Dir      string // the data directory, already claimed by openIdentity
-	LogStore string // LogStoreWAL or LogStoreBoltDB
+	Dir      string      // the data directory, already claimed by openIdentity
+	LogStore string      // LogStoreWAL or LogStoreBoltDB
+	Failed   func(error) // called when something could not be written
 	Logger   hclog.Logger
 }
 
@@ -76,7 +77,7 @@ func openStores(cfg StoreConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Stable = stable
+	s.Stable = &guardedStable{StableStore: stable, path: stablePath, failed: cfg.Failed}
 	s.closers = append(s.closers, stable.Close)
 
 	if err := s.openLog(cfg, logPath); err != nil {
@@ -142,7 +143,7 @@ func (s *stores) openLog(cfg StoreConfig, path string) error {
 		return err
 	}
 	s.closers = append(s.closers, log.Close)
-	s.Logs, err = newLogCache(log)
+	s.Logs, err = newLogCache(&guardedLog{LogStore: log, path: path, failed: cfg.Failed})
 	return err
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func storeConfig(dir, logStore string) StoreConfig {
-	return StoreConfig{Dir: dir, LogStore: logStore, Logger: hclog.NewNullLogger()}
+	return StoreConfig{Dir: dir, LogStore: logStore, Failed: func(error) {}, Logger: hclog.NewNullLogger()}
 }
 
 // fill opens the stores in dir, takes part in term 3, writes one entry of it

@@ -82,8 +82,10 @@ type streamLayer struct {
 	slots    chan struct{} // one per handshake under way
 	tasks    sync.WaitGroup
 
-	mu   sync.Mutex
-	open map[*peerConn]struct{} // over TLS, handshake done
+	mu     sync.Mutex
+	open   map[*peerConn]struct{} // over TLS, handshake done
+	silent bool
+	conns  map[*trackedConn]bool // all connections, of both directions
 }
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
@@ -110,6 +112,7 @@ func newStreamLayer(ctx context.Context, cfg TransportConfig) (*streamLayer, err
 		accepted:  make(chan net.Conn),
 		slots:     make(chan struct{}, maxHandshakes),
 		open:      make(map[*peerConn]struct{}),
+		conns:     make(map[*trackedConn]bool),
 	}
 	l.tasks.Go(l.listen)
 	return l, nil
@@ -179,6 +182,10 @@ func (l *streamLayer) listen() {
 
 // receive shakes hands with whoever has dialed, and hands the connection to Raft.
 func (l *streamLayer) receive(raw net.Conn) {
+	raw, err := l.track(raw)
+	if err != nil {
+		return // it will be dialed again
+	}
 	conn, err := l.shake(raw, l.welcome)
 	if err != nil {
 		if l.ctx.Err() == nil {
@@ -229,6 +236,10 @@ func (l *streamLayer) Dial(target raft.ServerAddress, timeout time.Duration) (ne
 	// is tried again sooner.
 	dialer := net.Dialer{Timeout: min(timeout, handshakeTimeout)}
 	raw, err := dialer.DialContext(l.ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err = l.track(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -275,3 +275,29 @@ func (s *syncBuffer) String() string {
 	defer s.mu.Unlock()
 	return s.b.String()
 }
+
+func TestMutedNodeTalksToNobody(t *testing.T) {
+	t.Parallel()
+	a := startTransport(t, func(*TransportConfig) {})
+	b := startTransport(t, func(c *TransportConfig) { c.Node = "node2" })
+	grantVotes(t, a)
+	grantVotes(t, b)
+	both := func() (to, from error) {
+		return askForVote(a, "node2", b.LocalAddr()), askForVote(b, "node1", a.LocalAddr())
+	}
+	if to, from := both(); to != nil || from != nil {
+		t.Fatal(to, from)
+	}
+	b.layer.mute() // with connections of both directions in the pools
+	for range 3 {
+		if to, from := both(); to == nil || from == nil {
+			t.Errorf("a muted node talks: %v, %v", to, from)
+		}
+	}
+	b.layer.unmute()
+	// The pools may hold connections that were cut: Raft drops one with each error.
+	_, _ = both()
+	if to, from := both(); to != nil || from != nil {
+		t.Errorf("the node is no longer muted: %v, %v", to, from)
+	}
+}

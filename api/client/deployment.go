@@ -22,6 +22,15 @@ type Status struct {
 	Services            int      `json:"services"`
 	Volumes             int      `json:"volumes"`
 	UnfinishedFailovers []string `json:"unfinished_failovers"`
+	Disk                Disk     `json:"disk,omitzero"`
+}
+
+// Disk is what a node knows of the disk under its data directory.
+type Disk struct {
+	Dir          string    `json:"dir"`
+	StalledSince time.Time `json:"stalled_since,omitzero"` // since when it has not answered
+	FreeBytes    uint64    `json:"free_bytes"`
+	ReserveBytes uint64    `json:"reserve_bytes"` // with less than that free nothing new is taken
 }
 
 // Status asks the node that answers first where it stands.

@@ -41,7 +41,7 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	if err != nil {
 		return err
 	}
-	parts := &lifecycle{logger: logger}
+	parts := &lifecycle{logger: logger, abandon: process.Failed()}
 	hosts, err := newHosts(cfg, process, drivers, logger)
 	if err != nil {
 		return errors.Join(err, process.Close())
@@ -53,7 +53,10 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	parts.add("raft", process.Run)
 	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	parts.add("drivers", hosts.Run)
-	return parts.run(ctx)
+	if err := parts.run(ctx); !errors.Is(err, errAbandoned) {
+		return err
+	}
+	return process.Failure() // the process has to end, with all that runs in it
 }
 
 // requestTimeout is how long a request rides out an election before it is answered
@@ -122,6 +125,9 @@ var _ api.Node = (*apiNode)(nil)
 // ready says why this node should get no requests: it knows no leader, or its
 // drivers do not work against the committed sites yet.
 func (n *apiNode) ready() error {
+	if disk := n.Process.Status().Disk; !disk.StalledSince.IsZero() {
+		return fmt.Errorf("the disk under %s has not answered for %v", disk.Dir, time.Since(disk.StalledSince).Round(time.Millisecond))
+	}
 	if n.Process.Status().Leader == "" {
 		return fsm.ErrNoLeader
 	}
@@ -134,6 +140,7 @@ func (n *apiNode) Status() api.Status {
 	return api.Status{
 		Node: s.Node, Deployment: s.Deployment, Leader: s.Leader, Term: s.Term,
 		AppliedIndex: s.AppliedIndex, CommitIndex: s.CommitIndex, Ready: n.ready() == nil, LastContact: s.LastContact,
+		Disk: api.Disk{Dir: s.Disk.Dir, StalledSince: s.Disk.StalledSince, FreeBytes: s.Disk.Free, ReserveBytes: s.Disk.Reserve},
 	}
 }
 

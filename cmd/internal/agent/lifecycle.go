@@ -15,11 +15,16 @@ const slowStop = 5 * time.Second
 
 // lifecycle runs the parts of a node. The first one to end ends all, and they are
 // stopped one after the other, the last started first: drivers before the API,
-// the API before Raft.
+// the API before Raft. Once abandon is closed nothing is waited for any more:
+// what hangs may never come back.
 type lifecycle struct {
-	logger hclog.Logger
-	parts  []*part
+	logger  hclog.Logger
+	abandon <-chan struct{}
+	parts   []*part
 }
+
+// errAbandoned is why run has returned although parts are still running.
+var errAbandoned = errors.New("abandoned")
 
 type part struct {
 	name   string
@@ -48,12 +53,22 @@ func (l *lifecycle) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-first:
+	case <-l.abandon:
 	}
-	var errs []error
-	for _, p := range slices.Backward(l.parts) {
-		errs = append(errs, l.stop(p))
+	stopped := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, p := range slices.Backward(l.parts) {
+			errs = append(errs, l.stop(p))
+		}
+		stopped <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-stopped:
+		return err
+	case <-l.abandon:
+		return errAbandoned
 	}
-	return errors.Join(errs...)
 }
 
 func (l *lifecycle) stop(p *part) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lockstep-storage/lockstep/api/client"
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
+	"github.com/lockstep-storage/lockstep/raftnode"
 )
 
 // The exit codes. Scripts rely on them: never change one.
@@ -23,6 +24,8 @@ const (
 	ExitPartly   = 4 // the failover is done, but a live member or a volume did not follow
 	ExitRunning  = 5 // it was still running when the time was up
 	ExitNoLeader = 6 // nobody leads the deployment
+	ExitDisk     = 7 // agent: the disk under the data directory hangs, fails or is full
+	ExitData     = 8 // agent: the data directory cannot be used as it is
 )
 
 const exitCodes = `  0  done, or accepted when --wait is not given
@@ -32,6 +35,8 @@ const exitCodes = `  0  done, or accepted when --wait is not given
   4  the failover is done, but a live member or a volume did not follow
   5  still running when the time was up; it goes on without this command
   6  nobody leads the deployment: fewer than a majority of the voters are up
+  7  agent: the disk under the data directory hangs, fails or is full; start it again once that is mended
+  8  agent: the data directory cannot be used as it is; the message says what to do
 `
 
 func exitCodesTopic() *cobra.Command {
@@ -61,7 +66,13 @@ func exitCode(err error) int {
 		return own.code
 	}
 	refused, ok := errors.AsType[*client.Error](err)
+	_, disk := errors.AsType[*raftnode.DiskError](err)
+	_, data := errors.AsType[*raftnode.DataError](err)
 	switch {
+	case disk:
+		return ExitDisk
+	case data:
+		return ExitData
 	case !ok:
 		return ExitError
 	case refused.Temporary():
