@@ -28,17 +28,17 @@ const (
 // answerPeer answers what another node of the deployment asks. A refusal goes back
 // with its code, so that it is the same error there.
 func (s *Server) answerPeer(x *exchange) error {
+	from, err := s.peerOf(x.r)
+	if err != nil {
+		s.log.Debug("refused one who is no node of the deployment", "peer", x.r.RemoteAddr, "error", err)
+		return newFault(http.StatusForbidden, "Only nodes of the deployment may ask this, and show their certificate.")
+	}
 	if theirs := x.r.Header.Get(headerDeployment); theirs != s.cfg.Deployment {
 		s.answerRefusal(x, http.StatusMisdirectedRequest, &fsm.Refusal{
 			Code: fsm.ErrInvalid, Field: "deployment", Value: theirs, Allowed: []string{s.cfg.Deployment},
 			Message: fmt.Sprintf("this node belongs to deployment %q, not to %q", s.cfg.Deployment, theirs),
 		})
 		return nil
-	}
-	from, err := s.peerOf(x.r)
-	if err != nil {
-		s.log.Debug("refused one who is no node of the deployment", "peer", x.r.RemoteAddr, "error", err)
-		return newFault(http.StatusForbidden, "Only nodes of the deployment may ask this, and show their certificate.")
 	}
 	body, err := x.read(maxPeerBody, s.cfg.RequestTimeout)
 	if err == nil {

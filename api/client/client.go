@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,10 @@ type Options struct {
 	// "admin" for both.
 	Project, User string
 
+	// TLS is for addresses with https, of which an address without a scheme is
+	// one if it is set. It is not for HTTP.
+	TLS *tls.Config
+
 	// HTTP makes the requests. Default: a client of its own that keeps
 	// connections open.
 	HTTP *http.Client
@@ -64,7 +69,7 @@ func New(addrs []string, opts Options) (*Client, error) {
 	}
 	c := &Client{opts: opts}
 	for _, addr := range addrs {
-		base, err := baseURL(addr)
+		base, err := baseURL(addr, opts.TLS != nil)
 		if err != nil {
 			return nil, err
 		}
@@ -77,6 +82,7 @@ func New(addrs []string, opts Options) (*Client, error) {
 	if c.opts.HTTP == nil {
 		c.opts.HTTP = &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 0,
+			TLSClientConfig: opts.TLS,
 		}}
 	}
 	return c, nil
@@ -89,14 +95,14 @@ func defaultTo[T comparable](field *T, value T) {
 	}
 }
 
-func baseURL(addr string) (string, error) {
+func baseURL(addr string, secure bool) (string, error) {
 	full := strings.TrimSpace(addr)
 	if !strings.Contains(full, "://") {
-		full = "http://" + full
+		full = map[bool]string{false: "http://", true: "https://"}[secure] + full
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", fmt.Errorf("address %q: must be host:port or http://host:port", addr)
+		return "", fmt.Errorf("address %q: must be host:port, http://host:port or https://host:port", addr)
 	}
 	return strings.TrimRight(full, "/"), nil
 }

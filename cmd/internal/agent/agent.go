@@ -29,6 +29,10 @@ func Drivers() driverhost.Registry {
 // Run runs the node that cfg describes until ctx ends, or until a part of it
 // fails. Release is the version of the build.
 func Run(ctx context.Context, cfg config.Config, release string, drivers driverhost.Registry, logger hclog.Logger) error {
+	secure, err := openSecurity(cfg, logger)
+	if err != nil {
+		return err
+	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.API.Listen)
 	if err != nil {
@@ -36,8 +40,8 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	}
 	defer func() { _ = listener.Close() }() // the server has closed it, if it was served
 
-	peers := api.NewPeerClient(cfg.Deployment, nil)
-	process, err := openNode(ctx, cfg, release, peers, logger)
+	peers := api.NewPeerClient(cfg.Deployment, secure.forAPI())
+	process, err := openNode(ctx, cfg, release, peers, secure, logger)
 	if err != nil {
 		return err
 	}
@@ -46,12 +50,14 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
-	server, err := newServer(cfg, release, process, hosts, logger)
+	server, err := newServer(cfg, release, process, hosts, secure, logger)
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
 	parts.add("raft", process.Run)
-	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, secure.listener(listener)) })
+	parts.add("files", func(ctx context.Context) error { return watchFiles(ctx, logger, secure.sources(process)) })
+	parts.add("expiry", secure.warnOfExpiry)
 	parts.add("drivers", hosts.Run)
 	if err := parts.run(ctx); !errors.Is(err, errAbandoned) {
 		return err
@@ -63,7 +69,7 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 // with 503: several elections, and less than most clients wait.
 const requestTimeout = 10 * time.Second
 
-func openNode(ctx context.Context, cfg config.Config, release string, peers raftnode.Asker, logger hclog.Logger) (*raftnode.Process, error) {
+func openNode(ctx context.Context, cfg config.Config, release string, peers raftnode.Asker, secure *security, logger hclog.Logger) (*raftnode.Process, error) {
 	lease := raftnode.DefaultLeaseTiming()
 	lease.Duration, lease.Kill = cfg.Lease.Duration, cfg.Lease.Kill
 	lease.Grace, lease.ClockError = cfg.Lease.Grace, cfg.Lease.ClockError
@@ -71,7 +77,8 @@ func openNode(ctx context.Context, cfg config.Config, release string, peers raft
 		Dir: cfg.DataDir, LogStore: cfg.Raft.LogStore,
 		Raft: cfg.Raft.Listen, RaftAddr: cfg.Raft.Advertise,
 		Gossip: cfg.Gossip.Listen, GossipAdv: cfg.Gossip.Advertise,
-		API: cfg.API.Address(), Seeds: cfg.Gossip.Join,
+		API: cfg.API.Endpoint().Address(), Seeds: cfg.Gossip.Join,
+		Certificates: secure.forRaft(), GossipKeys: secure.gossipKeys,
 	}, raftnode.Config{
 		ID: cfg.Node, Deployment: cfg.Deployment, Release: release,
 		Timing: cfg.Raft.Timing, Lease: lease, Limits: cfg.Failover.Limits(),
@@ -97,11 +104,11 @@ func newHosts(cfg config.Config, process *raftnode.Process, drivers driverhost.R
 	return driverhost.New(driverhost.Config{State: process, Proposer: process, Services: services, Logger: logger.Named("driverhost")})
 }
 
-func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, logger hclog.Logger) (*api.Server, error) {
+func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, secure *security, logger hclog.Logger) (*api.Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&replicationCollector{hosts: hosts},
+		&replicationCollector{hosts: hosts}, secure,
 	)
 	node := &apiNode{Process: process, hosts: hosts}
 	return api.New(api.Config{
@@ -110,7 +117,7 @@ func newServer(cfg config.Config, release string, process *raftnode.Process, hos
 			host, _ := hosts.Serves(cluster)
 			return host
 		},
-		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout,
+		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
 	})
 }
 

@@ -3,6 +3,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,14 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lockstep-storage/lockstep/api/client"
+	"github.com/lockstep-storage/lockstep/cmd/internal/tlsfiles"
 )
 
 // addressVariable is the environment variable with the nodes to ask.
 const addressVariable = "LOCKSTEP_ADDR"
+
+// caVariable is the environment variable with the authority of the nodes.
+const caVariable = "LOCKSTEP_CACERT"
 
 // Process is what a command has of its process.
 type Process struct {
@@ -56,6 +61,8 @@ type app struct {
 	addrs   []string
 	output  string
 	timeout time.Duration
+	caCert  string
+	tlsConf *tls.Config
 }
 
 func (a *app) root() *cobra.Command {
@@ -77,6 +84,8 @@ The commands ask the nodes named by --addr or ` + addressVariable + `, whichever
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.addrs, "addr", nil,
 		"nodes to ask, a comma list of host:port (default $"+addressVariable+" or "+client.DefaultAddress+")")
+	flags.StringVar(&a.caCert, "cacert", "",
+		"PEM file of the authority that a node's certificate must be from, for https (default $"+caVariable+" or the system's)")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "how to print: table, json or yaml")
 	flags.DurationVar(&a.timeout, "timeout", 0, "how long to try, and with --wait to wait (default 10s, with --wait 15m)")
 	root.AddGroup(
@@ -86,7 +95,7 @@ The commands ask the nodes named by --addr or ` + addressVariable + `, whichever
 	)
 	addTo(root, groupOperate, a.failover(), a.failback(), a.failovers(), a.freeze(), a.thaw())
 	addTo(root, groupLook, a.status(), a.cluster(), a.service(), a.volume(), a.snapshot(), a.peers())
-	addTo(root, groupRun, a.agent(), a.config(), a.dev(), a.version())
+	addTo(root, groupRun, a.agent(), a.config(), a.tls(), a.dev(), a.version())
 	root.AddCommand(exitCodesTopic())
 	return root
 }
@@ -128,7 +137,10 @@ func (a *app) start(cmd *cobra.Command) error {
 			}
 		}
 	}
-	if _, err := client.New(a.addrs, client.Options{}); err != nil {
+	if err := a.trust(); err != nil {
+		return err
+	}
+	if _, err := client.New(a.addrs, a.options(0)); err != nil {
 		return err
 	}
 	if err := cmd.ValidateRequiredFlags(); err != nil {
@@ -157,12 +169,33 @@ func (a *app) client(cmd *cobra.Command) (*client.Client, context.Context, conte
 
 func (a *app) clientFor(cmd *cobra.Command, usual time.Duration) (*client.Client, context.Context, context.CancelFunc, error) {
 	limit := a.timeoutOr(usual)
-	c, err := client.New(a.addrs, client.Options{Patience: limit})
+	c, err := client.New(a.addrs, a.options(limit))
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), limit, errDeadline)
 	return c, ctx, cancel, nil
+}
+
+// trust reads the authority that nodes must have their certificates from.
+func (a *app) trust() error {
+	if a.caCert == "" {
+		a.caCert = os.Getenv(caVariable)
+	}
+	if a.caCert == "" {
+		return nil
+	}
+	pool, err := tlsfiles.Pool(a.caCert)
+	if err != nil {
+		return fmt.Errorf("--cacert: %w", err)
+	}
+	a.tlsConf = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// options are those of every client.
+func (a *app) options(patience time.Duration) client.Options {
+	return client.Options{Patience: patience, TLS: a.tlsConf}
 }
 
 // errDeadline ends the context of a command whose time is up.

@@ -93,7 +93,7 @@ func (a *app) diagnose(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*client.UnreachableError](err); !ok || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errDeadline) {
 		return err
 	}
-	c, newErr := client.New(a.addrs, client.Options{Patience: -1})
+	c, newErr := client.New(a.addrs, a.options(-1))
 	if newErr != nil {
 		return err
 	}

@@ -18,8 +18,9 @@ type Config struct {
 	LogLevel        string         `yaml:"log_level"`        // trace, debug, info, warn or error
 	BootstrapExpect int            `yaml:"bootstrap_expect"` // nodes that start the deployment; 0: join one
 	Voters          int            `yaml:"voters"`           // at most so many vote, the others follow
-	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted
-	API             Endpoint       `yaml:"api"`
+	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted or unknown
+	TLS             TLS            `yaml:"tls"`
+	API             API            `yaml:"api"`
 	Raft            Raft           `yaml:"raft"`
 	Gossip          Gossip         `yaml:"gossip"`
 	Lease           Lease          `yaml:"lease"`
@@ -41,6 +42,28 @@ func (e Endpoint) Address() string {
 	return e.Listen
 }
 
+// TLS names the files by which the nodes of the deployment know each other. All
+// are empty, and nothing is encrypted, or none is.
+type TLS struct {
+	CA   string `yaml:"ca"`   // certificates of the deployment's authority
+	Cert string `yaml:"cert"` // of this node
+	Key  string `yaml:"key"`  // of Cert
+}
+
+// On reports whether the ports are encrypted.
+func (t TLS) On() bool { return t != TLS{} }
+
+// API configures the HTTP server.
+type API struct {
+	Listen    string `yaml:"listen"`
+	Advertise string `yaml:"advertise"`
+	Cert      string `yaml:"cert"` // shown to users; empty: that of the node
+	Key       string `yaml:"key"`  // of Cert
+}
+
+// Endpoint is where the API listens.
+func (a API) Endpoint() Endpoint { return Endpoint{Listen: a.Listen, Advertise: a.Advertise} }
+
 // Raft configures the replicated log.
 type Raft struct {
 	Listen    string          `yaml:"listen"`
@@ -56,7 +79,8 @@ func (r Raft) Endpoint() Endpoint { return Endpoint{Listen: r.Listen, Advertise:
 type Gossip struct {
 	Listen    string   `yaml:"listen"`
 	Advertise string   `yaml:"advertise"`
-	Join      []string `yaml:"join"` // gossip addresses of other nodes; its own does no harm
+	KeyFile   string   `yaml:"key_file"` // keys that encrypt gossip; empty: none
+	Join      []string `yaml:"join"`     // gossip addresses of other nodes; its own does no harm
 }
 
 // Endpoint is where gossip listens, on TCP and UDP.
@@ -101,7 +125,7 @@ func Default() Config {
 	return Config{
 		LogLevel: "info",
 		Voters:   7,
-		API:      Endpoint{Listen: "127.0.0.1:9776"},
+		API:      API{Listen: "127.0.0.1:9776"},
 		Raft:     Raft{Listen: "127.0.0.1:9777", LogStore: "wal", Timing: raftnode.DefaultTiming()},
 		Gossip:   Gossip{Listen: "127.0.0.1:9778"},
 		Lease: Lease{
@@ -115,7 +139,12 @@ func Default() Config {
 }
 
 // URL is the base URL of the node's HTTP API.
-func (c Config) URL() string { return "http://" + c.API.Address() }
+func (c Config) URL() string {
+	if c.TLS.On() {
+		return "https://" + c.API.Endpoint().Address()
+	}
+	return "http://" + c.API.Endpoint().Address()
+}
 
 // loopback reports whether only this machine can reach an address to listen on.
 func loopback(address string) bool {

@@ -52,9 +52,10 @@ func (c Config) problems() []error {
 	v.between("voters", c.Voters, 1, 7)
 	v.check(c.BootstrapExpect <= c.Voters, "bootstrap_expect", strconv.Itoa(c.BootstrapExpect),
 		"at most voters, which is "+strconv.Itoa(c.Voters))
-	v.endpoint("api", c.API, c.Insecure)
-	v.endpoint("raft", c.Raft.Endpoint(), c.Insecure)
-	v.endpoint("gossip", c.Gossip.Endpoint(), c.Insecure)
+	v.endpoint("api", c.API.Endpoint())
+	v.endpoint("raft", c.Raft.Endpoint())
+	v.endpoint("gossip", c.Gossip.Endpoint())
+	v.security(c)
 	v.distinct(c)
 	v.oneOf("raft.log_store", c.Raft.LogStore, "wal", "boltdb")
 	for i, address := range c.Gossip.Join {
@@ -113,13 +114,10 @@ func (v *validation) address(field, value string) bool {
 	return ok
 }
 
-func (v *validation) endpoint(section string, e Endpoint, insecure bool) {
+func (v *validation) endpoint(section string, e Endpoint) {
 	if !v.address(section+".listen", e.Listen) {
 		return
 	}
-	v.check(insecure || loopback(e.Listen), section+".listen", e.Listen,
-		"a loopback address, as in 127.0.0.1:9776, since traffic is not encrypted yet; "+
-			"'insecure: true' allows any address, on a network where every machine is trusted")
 	if e.Advertise != "" {
 		v.address(section+".advertise", e.Advertise)
 		return

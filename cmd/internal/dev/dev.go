@@ -27,6 +27,7 @@ type Options struct {
 	Targets      []string      // backend ids
 	PromoteDelay time.Duration // of the file driver
 	LogLevel     string        // of the agents
+	TLS          bool          // encrypt, with certificates in Dir/tls
 	Binary       string        // lockstep itself
 	Out          io.Writer     // for people
 }
@@ -124,7 +125,7 @@ func Run(ctx context.Context, o Options) error {
 func (p *plan) awaitReady(ctx context.Context, children *children) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyIn, fmt.Errorf("the cluster was not ready within %v", readyIn))
 	defer cancel()
-	all, err := client.New(p.addrs(), client.Options{})
+	all, err := client.New(p.addrs(), client.Options{TLS: p.clientTLS})
 	if err != nil {
 		return err
 	}
@@ -191,8 +192,11 @@ func (p *plan) greet(w io.Writer, took time.Duration) {
 	for _, n := range p.nodes {
 		fmt.Fprintf(w, "  %s  %s  pid %d  log %s\n", n.Name, n.API, n.PID, n.log)
 	}
-	fmt.Fprintf(w, "\nIn another terminal:\n\n  export LOCKSTEP_ADDR=%s\n  lockstep status\n"+
-		"  lockstep volume create --size 1 --type %s --name first --wait\n", strings.Join(p.hosts(), ","), replicatedType)
+	fmt.Fprintf(w, "\nIn another terminal:\n\n  export LOCKSTEP_ADDR=%s\n", strings.Join(p.hosts(), ","))
+	if p.CACert != "" {
+		fmt.Fprintf(w, "  export LOCKSTEP_CACERT=%s\n", p.CACert)
+	}
+	fmt.Fprintf(w, "  lockstep status\n  lockstep volume create --size 1 --type %s --name first --wait\n", replicatedType)
 	if len(p.options.Targets) > 0 {
 		fmt.Fprintf(w, "  lockstep failover %s %s --wait\n  lockstep failback %s --wait\n", p.Cluster, p.options.Targets[0], p.Cluster)
 	}

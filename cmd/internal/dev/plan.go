@@ -3,6 +3,7 @@ package dev
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type File struct {
 	Cluster string            `json:"cluster"`
 	Sites   map[string]string `json:"sites"` // backend id: directory
 	Nodes   []Node            `json:"nodes"`
+	CACert  string            `json:"cacert,omitempty"` // who signed the nodes' certificates
 }
 
 // Node is one node in DIR/dev.json.
@@ -75,6 +77,9 @@ type plan struct {
 	nodes   []*node
 	Cluster string
 	Sites   map[string]string
+
+	CACert    string      // empty without TLS
+	clientTLS *tls.Config // of who asks the nodes
 }
 
 // prepare checks the ports and writes everything that the nodes read.
@@ -84,11 +89,7 @@ func prepare(ctx context.Context, o Options) (*plan, error) {
 		p.Sites[id] = filepath.Join(o.Dir, "sites", id)
 	}
 	for i := range o.Nodes {
-		n, err := newNode(o, i)
-		if err != nil {
-			return nil, err
-		}
-		p.nodes = append(p.nodes, n)
+		p.nodes = append(p.nodes, newNode(o, i))
 	}
 	if err := p.checkPorts(ctx); err != nil {
 		return nil, err
@@ -103,25 +104,35 @@ func prepare(ctx context.Context, o Options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.TLS {
+		if err := p.secure(deployment); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range p.nodes {
+		if n.client, err = client.New([]string{n.API}, client.Options{TLS: p.clientTLS}); err != nil {
+			return nil, err
+		}
+	}
 	return p, p.writeConfigs(deployment)
 }
 
-func newNode(o Options, i int) (*node, error) {
+func newNode(o Options, i int) *node {
 	name := o.NodePrefix + strconv.Itoa(i+1)
 	port := o.APIPort + i*portStep
 	at := func(offset int) string { return net.JoinHostPort(host, strconv.Itoa(port+offset)) }
 	dir := filepath.Join(o.Dir, name)
-	c, err := client.New([]string{at(0)}, client.Options{})
-	if err != nil {
-		return nil, err
+	scheme := "http://"
+	if o.TLS {
+		scheme = "https://"
 	}
 	return &node{
 		Node: Node{
-			Name: name, API: "http://" + at(0), Raft: at(1), Gossip: at(2), Dir: dir,
+			Name: name, API: scheme + at(0), Raft: at(1), Gossip: at(2), Dir: dir,
 			Argv: []string{o.Binary, "agent", "--config", filepath.Join(dir, "lockstep.yaml")},
 		},
-		listen: at(0), log: filepath.Join(dir, "log"), client: c,
-	}, nil
+		listen: at(0), log: filepath.Join(dir, "log"),
+	}
 }
 
 func (p *plan) node(name string) *node {
@@ -206,10 +217,16 @@ data_dir: {{.Data}}
 log_level: {{.LogLevel}}
 bootstrap_expect: {{.Expect}}
 voters: 7
+{{- if .TLS}}
+tls: {ca: {{.TLS.CA}}, cert: {{.TLS.Cert}}, key: {{.TLS.Key}}}
+{{- end}}
 api: {listen: "{{.API}}"}
 raft: {listen: "{{.Raft}}"}
 gossip:
   listen: "{{.Gossip}}"
+{{- if .TLS}}
+  key_file: {{.TLS.GossipKey}}
+{{- end}}
   join: [{{range $i, $a := .Join}}{{if $i}}, {{end}}"{{$a}}"{{end}}]
 # Shorter than for machines of their own: here no network lies between.
 lease: {duration: 1500ms, kill: 500ms, grace: 2500ms}
@@ -246,7 +263,7 @@ func (p *plan) writeConfigs(deployment string) error {
 			"Name": n.Name, "Deployment": deployment, "Data": strconv.Quote(filepath.Join(n.Dir, "data")),
 			"LogLevel": p.options.LogLevel, "Expect": expect, "API": n.listen, "Raft": n.Raft, "Gossip": n.Gossip,
 			"Join": join, "Backend": p.options.Backend, "Cluster": p.Cluster, "Sites": p.Sites,
-			"PromoteDelay": p.options.PromoteDelay,
+			"PromoteDelay": p.options.PromoteDelay, "TLS": p.filesOf(n),
 		})
 		if err != nil {
 			return fmt.Errorf("template: %w", err)
@@ -267,7 +284,7 @@ func (p *plan) writeConfigs(deployment string) error {
 
 // write writes dev.json, whole or not at all.
 func (p *plan) write(children *children) error {
-	f := File{Cluster: p.Cluster, Sites: p.Sites}
+	f := File{Cluster: p.Cluster, Sites: p.Sites, CACert: p.CACert}
 	for _, n := range p.nodes {
 		n.PID = children.pid(n.Name)
 		f.Nodes = append(f.Nodes, n.Node)
