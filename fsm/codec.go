@@ -40,6 +40,16 @@ const (
 	kindMoveOperations
 	kindCreateVolumeType
 	kindDeleteVolumeType
+	kindEditVolume
+	kindEditSnapshot
+	kindResetVolume
+	kindResetSnapshot
+	kindMoveAttaching
+	kindCreateAttachment
+	kindUpdateAttachment
+	kindDeleteAttachments
+	kindSetQuota
+	kindSetExtraSpecs
 )
 
 // Format is the newest log and snapshot format that this build reads, and the
@@ -171,6 +181,26 @@ func decoder(k Kind) func([]byte) (Command, error) {
 		return decodeAs[CreateVolumeType]
 	case kindDeleteVolumeType:
 		return decodeAs[DeleteVolumeType]
+	case kindEditVolume:
+		return decodeAs[EditVolume]
+	case kindEditSnapshot:
+		return decodeAs[EditSnapshot]
+	case kindResetVolume:
+		return decodeAs[ResetVolume]
+	case kindResetSnapshot:
+		return decodeAs[ResetSnapshot]
+	case kindMoveAttaching:
+		return decodeAs[MoveAttaching]
+	case kindCreateAttachment:
+		return decodeAs[CreateAttachment]
+	case kindUpdateAttachment:
+		return decodeAs[UpdateAttachment]
+	case kindDeleteAttachments:
+		return decodeAs[DeleteAttachments]
+	case kindSetQuota:
+		return decodeAs[SetQuota]
+	case kindSetExtraSpecs:
+		return decodeAs[SetExtraSpecs]
 	}
 	return nil
 }

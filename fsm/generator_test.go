@@ -117,17 +117,24 @@ func (g *generator) admin(s *fsm.State) fsm.Command {
 }
 
 func (g *generator) storage(s *fsm.State) fsm.Command {
-	switch g.rng.IntN(8) {
+	switch g.rng.IntN(16) {
+	case 8, 9:
+		return g.describe(s)
+	case 10:
+		return g.attach(s)
 	case 0, 1:
-		return fsm.CreateVolume{Volume: fsm.Volume{ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol"}}
+		return fsm.CreateVolume{Volume: fsm.Volume{
+			ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol",
+			SourceVolumeID: pick(g, "", "", "", "", "", "", g.volume()), SnapshotID: pick(g, "", "", "", "", "", "", g.snap()),
+		}}
 	case 2:
-		return fsm.DeleteVolume{ID: g.volume(), Host: g.host()}
+		return fsm.DeleteVolume{ID: g.volume(), Host: g.host(), Cascade: g.odds(4), Force: g.odds(6)}
 	case 3:
-		return fsm.ExtendVolume{ID: g.volume(), Size: int64(g.rng.IntN(9)), Host: g.host()}
+		return fsm.ExtendVolume{ID: g.volume(), Size: int64(g.rng.IntN(9)), Host: g.host(), InUse: g.odds(2)}
 	case 4:
-		return fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: g.snap(), VolumeID: g.volume()}, Host: g.host()}
+		return fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: g.snap(), VolumeID: g.volumeOf(s)}, Host: g.host()}
 	case 5:
-		return fsm.DeleteSnapshot{ID: g.snap(), Host: g.host()}
+		return fsm.DeleteSnapshot{ID: g.snapOf(s), Host: g.host()}
 	default:
 		host := g.host()
 		for _, op := range s.Owed(host, 1+g.rng.IntN(3)) {
@@ -138,6 +145,62 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 			}
 		}
 		return fsm.MoveOperations{From: host, To: g.host(), Term: g.off(g.term)}
+	}
+}
+
+// volumeOf is mostly a volume that there is, and snapOf a snapshot.
+func (g *generator) volumeOf(s *fsm.State) string {
+	id := g.volume()
+	for v := range s.Volumes(0) {
+		id = pick(g, id, v.ID)
+	}
+	return id
+}
+
+func (g *generator) snapOf(s *fsm.State) string {
+	id := g.snap()
+	for sn := range s.Snapshots(0) {
+		id = pick(g, id, sn.ID)
+	}
+	return id
+}
+
+// describe changes what a record says of itself.
+func (g *generator) describe(s *fsm.State) fsm.Command {
+	snap := g.snapOf(s)
+	statuses := []fsm.VolumeStatus{"", fsm.StatusAvailable, fsm.StatusError, fsm.StatusInUse, fsm.StatusCreating, fsm.StatusDeleting}
+	edit := fsm.Edit{Metadata: []fsm.KeyValue{{Key: pick(g, "a", "b"), Value: "1"}}, Replace: g.odds(4), Drop: pick(g, "", "", "a")}
+	switch g.rng.IntN(6) {
+	case 0:
+		return fsm.EditVolume{ID: g.volume(), Edit: edit}
+	case 1:
+		return fsm.EditSnapshot{ID: snap, Edit: edit}
+	case 2:
+		return fsm.ResetVolume{ID: g.volume(), Status: pick(g, statuses...), MigrationStatus: pick(g, "", "none", "error"), Detached: g.odds(3)}
+	case 3:
+		return fsm.ResetSnapshot{ID: snap, Status: pick(g, statuses[1:]...)}
+	case 4:
+		return fsm.SetQuota{ProjectID: pick(g, "p", "q"), Limits: []fsm.Limit{{Resource: pick(g, "volumes", "snapshots"), Max: int64(g.rng.IntN(3))}}[g.rng.IntN(2):]}
+	default:
+		return fsm.SetExtraSpecs{ID: fmt.Sprint("t", g.rng.IntN(3)), Set: edit.Metadata, Drop: edit.Drop}
+	}
+}
+
+// attach makes a step of attaching or detaching a volume.
+func (g *generator) attach(s *fsm.State) fsm.Command {
+	id := fmt.Sprint("a", g.rng.IntN(9))
+	for a := range s.EveryAttachment(0) {
+		id = pick(g, id, a.ID)
+	}
+	switch g.rng.IntN(5) {
+	case 0, 1:
+		return fsm.CreateAttachment{Attachment: fsm.Attachment{ID: id, VolumeID: g.volumeOf(s), Status: pick(g, fsm.AttachReserved, fsm.AttachAttached)}}
+	case 2:
+		return fsm.UpdateAttachment{ID: id, Complete: g.odds(2), Mode: "rw"}
+	case 3:
+		return fsm.DeleteAttachments{VolumeID: g.volumeOf(s), ID: pick(g, "", id, id, id)}
+	default:
+		return fsm.MoveAttaching{VolumeID: g.volume(), Step: fsm.AttachStep(g.rng.IntN(6))} //nolint:gosec // small
 	}
 }
 

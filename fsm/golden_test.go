@@ -56,6 +56,16 @@ func kinds() []string {
 		fsm.MoveOperations{},
 		fsm.CreateVolumeType{},
 		fsm.DeleteVolumeType{},
+		fsm.EditVolume{},
+		fsm.EditSnapshot{},
+		fsm.ResetVolume{},
+		fsm.ResetSnapshot{},
+		fsm.MoveAttaching{},
+		fsm.CreateAttachment{},
+		fsm.UpdateAttachment{},
+		fsm.DeleteAttachments{},
+		fsm.SetQuota{},
+		fsm.SetExtraSpecs{},
 	} {
 		names = append(names, fmt.Sprintf("%T", cmd))
 	}
@@ -103,8 +113,29 @@ func (l *log) everything() {
 			ID: "v3", Name: "café", Size: 7, Host: n2, Replicated: true, VolumeType: "gold", ProjectID: "p", UserID: "u",
 			Description: "d", Metadata: []fsm.KeyValue{{Key: "k", Value: "v"}},
 		}}, fsm.DeleteVolume{ID: "v1"})
+	l.describes()
 	l.claimed("promoting", "site-c")
 	l.stage("promoting", fsm.VolumeResult{VolumeID: "v0", Failed: true})
+}
+
+// describes applies every command that changes what records say of themselves.
+func (l *log) describes() {
+	name, yes := "renamed", true
+	l.volume("v4", true)
+	l.snapshot("s4", "v4")
+	l.finishOps(n1)
+	l.do(fsm.EditVolume{ID: "v4", Edit: fsm.Edit{Name: &name, Metadata: []fsm.KeyValue{{Key: "a", Value: "1"}}}, Bootable: &yes, Readonly: &yes},
+		fsm.EditSnapshot{ID: "s4", Edit: fsm.Edit{Description: &name}},
+		fsm.ResetVolume{ID: "v4", Status: fsm.StatusError, MigrationStatus: "starting"},
+		fsm.ResetVolume{ID: "v4", Status: fsm.StatusAvailable},
+		fsm.ResetSnapshot{ID: "s4", Status: fsm.StatusError},
+		fsm.MoveAttaching{VolumeID: "v4", Step: fsm.StepReserve}, fsm.MoveAttaching{VolumeID: "v4", Step: fsm.StepUnreserve},
+		fsm.CreateAttachment{Attachment: fsm.Attachment{ID: "a1", VolumeID: "v4", ProjectID: "p"}},
+		fsm.UpdateAttachment{ID: "a1", HostName: "h", Mountpoint: "/dev/vdb", Mode: "rw"},
+		fsm.DeleteAttachments{VolumeID: "v4", ID: "a1"},
+		fsm.CreateAttachment{Attachment: fsm.Attachment{ID: "a2", VolumeID: "v4", Mode: "ro", Status: fsm.AttachAttached}},
+		fsm.SetQuota{ProjectID: "p", Limits: []fsm.Limit{{Resource: "volumes", Max: 20}, {Resource: "gigabytes", Max: -1}}},
+		fsm.SetExtraSpecs{ID: "t1", Set: []fsm.KeyValue{{Key: "k", Null: true}, {Key: "b", Value: "c"}}, Drop: "b"})
 }
 
 func TestGolden(t *testing.T) {

@@ -27,6 +27,7 @@ type Operation struct {
 	VolumeID   string        `cbor:"5,keyasint"`
 	SnapshotID string        `cbor:"6,keyasint,omitempty"`
 	Size       int64         `cbor:"7,keyasint,omitempty"` // GiB that a volume is to be extended to
+	Snapshots  []string      `cbor:"8,keyasint,omitempty"` // that are deleted before their volume
 }
 
 // owe records a new operation.
@@ -107,10 +108,11 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 	if err != nil {
 		return
 	}
+	before := v.PreviousStatus
 	v.PreviousStatus = ""
 	switch {
 	case op.Kind == OpDeleteVolume && c.Error == "":
-		s.dropVolume(v)
+		s.dropWith(op, v)
 		return
 	case op.Kind == OpDeleteVolume:
 		v.Status = StatusErrorDeleting
@@ -118,6 +120,9 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 		v.Status = StatusErrorExtending
 	case op.Kind == OpExtendVolume:
 		v.Status, v.Size = StatusAvailable, op.Size
+		if before == StatusInUse {
+			v.Status = StatusInUse
+		}
 	default:
 		v.Status = StatusAvailable
 		if c.Error != "" {
@@ -130,6 +135,20 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 	}
 	v.update(c.Update)
 	s.putVolume(v, m)
+}
+
+// dropWith drops a volume that was deleted, with its attachments and the snapshots
+// that were deleted with it.
+func (s *State) dropWith(op *Operation, v *Volume) {
+	for _, id := range op.Snapshots {
+		if sn, ok := s.snapshots.Get(id); ok && sn.VolumeID == v.ID {
+			s.dropSnapshot(sn)
+		}
+	}
+	for _, a := range s.Attachments(v.ID) {
+		s.dropAttachment(&a)
+	}
+	s.dropVolume(v)
 }
 
 func (c EndOperation) endSnapshot(s *State, op *Operation, m Meta) {

@@ -44,6 +44,8 @@ const (
 	sectionOperations
 	sectionRequests
 	sectionEnd
+	sectionAttachments
+	sectionQuotas
 )
 
 type sectionHead struct {
@@ -99,6 +101,8 @@ func (s *State) encode(enc *cbor.Encoder) error {
 		func() error { return encodeSection(enc, sectionVolumeTypes, &s.volumeTypes) },
 		func() error { return s.encodeVolumes(enc) },
 		func() error { return encodeSection(enc, sectionSnapshots, &s.snapshots) },
+		func() error { return encodeOptional(enc, sectionAttachments, &s.attachments) },
+		func() error { return encodeOptional(enc, sectionQuotas, &s.quotas) },
 		func() error { return encodeSection(enc, sectionOperations, &s.operations) },
 		func() error { return s.encodeRequests(enc) },
 		func() error { return enc.Encode(sectionHead{Section: sectionEnd}) },
@@ -109,6 +113,15 @@ func (s *State) encode(enc *cbor.Encoder) error {
 		}
 	}
 	return nil
+}
+
+// encodeOptional writes a section unless it is empty, as in every snapshot that was
+// written before there was such a section.
+func encodeOptional[K cmp.Ordered, V any](enc *cbor.Encoder, kind section, m *btree.Map[K, V]) error {
+	if m.Len() == 0 {
+		return nil
+	}
+	return encodeSection(enc, kind, m)
 }
 
 func encodeSection[K cmp.Ordered, V any](enc *cbor.Encoder, kind section, m *btree.Map[K, V]) error {
@@ -245,6 +258,10 @@ func (s *State) decodeSection(dec *cbor.Decoder, head sectionHead) error {
 			s.requests.Set(v.ID, v.Outcome)
 			s.requestOrder.Set(v.Outcome.Index, v.ID)
 		})
+	case sectionAttachments:
+		return decodeSection(dec, head, s.putAttachment)
+	case sectionQuotas:
+		return decodeSection(dec, head, func(v *Quota) { s.quotas.Set(v.ProjectID, v) })
 	case sectionEnd:
 	}
 	return ErrInvalid

@@ -226,6 +226,9 @@ func (h *history) checkOperations() {
 			if op.Host != svc.Host || op.Cluster != svc.Group() || !h.s.Owes(svc.Host, op.ID) {
 				h.Errorf("%s owes %+v", svc.Host, op)
 			}
+			for _, id := range op.Snapshots {
+				owed["snapshot "+id]++
+			}
 			if op.SnapshotID != "" {
 				owed["snapshot "+op.SnapshotID]++
 			} else {

@@ -23,6 +23,26 @@ type rare struct {
 	providerID     string
 	metadata       []KeyValue
 	failedEpoch    uint64
+	rarer          *rarer
+}
+
+// rarer is what few of these volumes have.
+type rarer struct {
+	snapshotID, sourceVolumeID string
+	migrationStatus            string
+	adminMetadata              []KeyValue
+	bootable, multiattach      bool
+}
+
+// packRarer returns nil if all of it is empty.
+func packRarer(v *Volume) *rarer {
+	if v.SnapshotID == "" && v.SourceVolumeID == "" && v.MigrationStatus == "" && len(v.AdminMetadata) == 0 && !v.Bootable && !v.Multiattach {
+		return nil
+	}
+	return &rarer{
+		snapshotID: v.SnapshotID, sourceVolumeID: v.SourceVolumeID, migrationStatus: v.MigrationStatus,
+		adminMetadata: v.AdminMetadata, bootable: v.Bootable, multiattach: v.Multiattach,
+	}
 }
 
 // pack returns the record of v.
@@ -34,11 +54,13 @@ func pack(v *Volume) *record {
 		status: v.Status, size: v.Size, replicated: v.Replicated,
 		created: v.CreatedAt, updated: v.UpdatedAt, index: v.Index,
 	}
-	if v.Description != "" || v.PreviousStatus != "" || v.ReplicationExtendedStatus != "" ||
+	more := packRarer(v)
+	if more != nil || v.Description != "" || v.PreviousStatus != "" || v.ReplicationExtendedStatus != "" ||
 		v.ReplicationDriverData != "" || v.ProviderID != "" || len(v.Metadata) > 0 || v.FailedEpoch != 0 {
 		r.rare = &rare{
 			description: v.Description, previousStatus: v.PreviousStatus, extendedStatus: v.ReplicationExtendedStatus,
 			driverData: v.ReplicationDriverData, providerID: v.ProviderID, metadata: v.Metadata, failedEpoch: v.FailedEpoch,
+			rarer: more,
 		}
 	}
 	return r
@@ -53,10 +75,15 @@ func (r *record) unpack() Volume {
 		Status: r.status, Size: r.size, Replicated: r.replicated,
 		CreatedAt: r.created, UpdatedAt: r.updated, Index: r.index,
 	}
-	if r.rare != nil {
-		v.Description, v.PreviousStatus, v.ReplicationExtendedStatus = r.rare.description, r.rare.previousStatus, r.rare.extendedStatus
-		v.ReplicationDriverData, v.ProviderID = r.rare.driverData, r.rare.providerID
-		v.Metadata, v.FailedEpoch = r.rare.metadata, r.rare.failedEpoch
+	if r.rare == nil {
+		return v
+	}
+	v.Description, v.PreviousStatus, v.ReplicationExtendedStatus = r.rare.description, r.rare.previousStatus, r.rare.extendedStatus
+	v.ReplicationDriverData, v.ProviderID = r.rare.driverData, r.rare.providerID
+	v.Metadata, v.FailedEpoch = r.rare.metadata, r.rare.failedEpoch
+	if more := r.rare.rarer; more != nil {
+		v.SnapshotID, v.SourceVolumeID, v.MigrationStatus = more.snapshotID, more.sourceVolumeID, more.migrationStatus
+		v.AdminMetadata, v.Bootable, v.Multiattach = more.adminMetadata, more.bootable, more.multiattach
 	}
 	return v
 }

@@ -23,17 +23,21 @@ type State struct {
 	failoverOrder btree.Map[uint64, string] // request index -> id, oldest first
 	staged        btree.Map[string, *stage] // by cluster
 
-	volumeTypes   btree.Map[string, *VolumeType] // by id
-	volumes       btree.Map[string, *record]
-	volumeOrder   btree.Map[uint64, string] // request index -> id, oldest first
-	volumesIn     btree.Map[string, uint64] // cluster -> how many
-	snapshots     btree.Map[string, *Snapshot]
-	snapshotOrder btree.Map[uint64, string]
-	snapshotsOf   btree.Map[string, struct{}] // volume id/snapshot id
-	operations    btree.Map[uint64, *Operation]
-	owed          btree.Map[string, uint64] // host/operation -> operation
-	requests      btree.Map[string, outcome]
-	requestOrder  btree.Map[uint64, string]
+	volumeTypes     btree.Map[string, *VolumeType] // by id
+	volumes         btree.Map[string, *record]
+	volumeOrder     btree.Map[uint64, string] // request index -> id, oldest first
+	volumesIn       btree.Map[string, uint64] // cluster -> how many
+	snapshots       btree.Map[string, *Snapshot]
+	snapshotOrder   btree.Map[uint64, string]
+	snapshotsOf     btree.Map[string, struct{}] // volume id/snapshot id
+	attachments     btree.Map[string, *Attachment]
+	attachmentOrder btree.Map[uint64, string]
+	attachmentsOf   btree.Map[string, string] // volume id/attachment id -> attachment id
+	quotas          btree.Map[string, *Quota] // by project
+	operations      btree.Map[uint64, *Operation]
+	owed            btree.Map[string, uint64] // host/operation -> operation
+	requests        btree.Map[string, outcome]
+	requestOrder    btree.Map[uint64, string]
 }
 
 // NewState returns the state of a deployment that has committed nothing.
@@ -43,25 +47,29 @@ func NewState() *State { return &State{} }
 // microseconds. Like a change, it must not run beside any other use of s.
 func (s *State) Clone() *State {
 	return &State{
-		index:         s.index,
-		nodes:         *s.nodes.Copy(),
-		services:      *s.services.Copy(),
-		members:       *s.members.Copy(),
-		clusters:      *s.clusters.Copy(),
-		failovers:     *s.failovers.Copy(),
-		failoverOrder: *s.failoverOrder.Copy(),
-		staged:        cloneStages(&s.staged),
-		volumeTypes:   *s.volumeTypes.Copy(),
-		volumes:       *s.volumes.Copy(),
-		volumeOrder:   *s.volumeOrder.Copy(),
-		volumesIn:     *s.volumesIn.Copy(),
-		snapshots:     *s.snapshots.Copy(),
-		snapshotOrder: *s.snapshotOrder.Copy(),
-		snapshotsOf:   *s.snapshotsOf.Copy(),
-		operations:    *s.operations.Copy(),
-		owed:          *s.owed.Copy(),
-		requests:      *s.requests.Copy(),
-		requestOrder:  *s.requestOrder.Copy(),
+		index:           s.index,
+		nodes:           *s.nodes.Copy(),
+		services:        *s.services.Copy(),
+		members:         *s.members.Copy(),
+		clusters:        *s.clusters.Copy(),
+		failovers:       *s.failovers.Copy(),
+		failoverOrder:   *s.failoverOrder.Copy(),
+		staged:          cloneStages(&s.staged),
+		volumeTypes:     *s.volumeTypes.Copy(),
+		volumes:         *s.volumes.Copy(),
+		volumeOrder:     *s.volumeOrder.Copy(),
+		volumesIn:       *s.volumesIn.Copy(),
+		snapshots:       *s.snapshots.Copy(),
+		snapshotOrder:   *s.snapshotOrder.Copy(),
+		snapshotsOf:     *s.snapshotsOf.Copy(),
+		attachments:     *s.attachments.Copy(),
+		attachmentOrder: *s.attachmentOrder.Copy(),
+		attachmentsOf:   *s.attachmentsOf.Copy(),
+		quotas:          *s.quotas.Copy(),
+		operations:      *s.operations.Copy(),
+		owed:            *s.owed.Copy(),
+		requests:        *s.requests.Copy(),
+		requestOrder:    *s.requestOrder.Copy(),
 	}
 }
 
@@ -72,6 +80,7 @@ func (s *State) Index() uint64 { return s.index }
 type KeyValue struct {
 	Key   string `cbor:"1,keyasint"`
 	Value string `cbor:"2,keyasint"`
+	Null  bool   `cbor:"3,keyasint,omitempty"` // the value is null, which Cinder takes for extra specs
 }
 
 // intern returns the one copy of a string that many records hold, such as a

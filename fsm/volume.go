@@ -18,6 +18,10 @@ const (
 	StatusError          VolumeStatus = "error"
 	StatusErrorDeleting  VolumeStatus = "error_deleting"
 	StatusErrorExtending VolumeStatus = "error_extending"
+	StatusReserved       VolumeStatus = "reserved"  // for an attachment to come
+	StatusAttaching      VolumeStatus = "attaching" // reserved by hand, or its attachment is under way
+	StatusDetaching      VolumeStatus = "detaching"
+	StatusMaintenance    VolumeStatus = "maintenance"
 )
 
 // busy reports whether a member owes an operation that this status announces. A
@@ -53,6 +57,12 @@ type Volume struct {
 	CreatedAt                 Time              `cbor:"21,keyasint,omitempty"`
 	UpdatedAt                 Time              `cbor:"22,keyasint,omitempty"`
 	Index                     uint64            `cbor:"23,keyasint,omitempty"` // log index of its creation
+	SnapshotID                string            `cbor:"24,keyasint,omitempty"` // that it was made from
+	SourceVolumeID            string            `cbor:"25,keyasint,omitempty"` // that it was cloned from
+	Bootable                  bool              `cbor:"26,keyasint,omitempty"`
+	Multiattach               bool              `cbor:"27,keyasint,omitempty"`
+	AdminMetadata             []KeyValue        `cbor:"28,keyasint,omitempty"` // what only administrators change, such as readonly; by key
+	MigrationStatus           string            `cbor:"29,keyasint,omitempty"`
 }
 
 func (v *Volume) group() string { return groupOf(v.Cluster, v.Host) }
@@ -162,12 +172,25 @@ func (s *State) dropVolume(v *Volume) {
 	}
 }
 
+// editVolumeWith lets change edit a volume, and stores it unless change refuses.
+func (s *State) editVolumeWith(id string, m Meta, change func(v, seen *Volume) error) error {
+	v, seen, err := s.editVolume(id)
+	if err != nil {
+		return err
+	}
+	if err := change(v, &seen); err != nil {
+		return err
+	}
+	s.putVolume(v, m)
+	return nil
+}
+
 // editVolume returns a volume to be changed and stored again, and the volume as a
 // reader sees it.
 func (s *State) editVolume(id string) (v *Volume, seen Volume, err error) {
 	old, ok := s.stored(id)
 	if !ok {
-		return nil, Volume{}, refuseField(ErrNotFound, "volume_id", id, fmt.Sprintf("Volume %s could not be found.", id))
+		return nil, Volume{}, noVolume(id)
 	}
 	seen, _ = s.derive(&old)
 	return new(s.merged(&old)), seen, nil
@@ -206,7 +229,10 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
 	v.BackendID, v.FailedEpoch, v.PreviousStatus = "", 0, ""
 	v.CreatedAt, v.UpdatedAt, v.Index = m.At, 0, m.Index
-	v.ReplicationStatus = ""
+	v.ReplicationStatus, v.MigrationStatus, v.AdminMetadata = "", "", nil
+	if err := s.checkSource(&v); err != nil {
+		return err
+	}
 	s.addVolume(&v)
 	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: svc.Host, Cluster: svc.Group()}, m)
 	return nil
@@ -238,12 +264,65 @@ func (s *State) ownerFor(v *Volume, asked string) string {
 	return s.memberOr(v.group(), "")
 }
 
-// DeleteVolume asks for a volume to be deleted. Host is the member that should
-// do it.
-type DeleteVolume struct {
-	ID   string `cbor:"1,keyasint"`
-	Host string `cbor:"2,keyasint,omitempty"`
+// checkSource refuses a new volume whose source cannot be copied: it must be there
+// and whole, no larger, and of the same cluster.
+func (s *State) checkSource(v *Volume) error {
+	from := v.SourceVolumeID
+	if v.SnapshotID != "" {
+		sn, ok := s.Snapshot(v.SnapshotID)
+		if !ok {
+			return noSnapshot(v.SnapshotID)
+		}
+		if sn.Status != StatusAvailable {
+			return refuseField(ErrConflict, "snapshot_id", string(sn.Status),
+				"Invalid snapshot: Originating snapshot status must be one of 'available' values", string(StatusAvailable))
+		}
+		if v.Size < sn.Size {
+			return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
+				"Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", v.Size, sn.Size))
+		}
+		from = sn.VolumeID
+	}
+	if from == "" {
+		return nil
+	}
+	source, ok := s.Volume(from)
+	if !ok {
+		return noVolume(from)
+	}
+	if source.group() != v.group() {
+		return refuseField(ErrConflict, "source_volid", from, fmt.Sprintf("volume %s is not of %q", from, v.group()))
+	}
+	if v.SnapshotID != "" {
+		return nil
+	}
+	if source.Status != StatusAvailable && source.Status != StatusInUse {
+		return refuseField(ErrConflict, "source_volid", string(source.Status),
+			"Invalid volume: Originating source volume status must be one of 'available, in-use' values", string(StatusAvailable), string(StatusInUse))
+	}
+	if v.Size < source.Size {
+		return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
+			"Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", v.Size, source.Size))
+	}
+	return nil
 }
+
+func noVolume(id string) error {
+	return refuseField(ErrNotFound, "volume_id", id, fmt.Sprintf("Volume %s could not be found.", id))
+}
+
+// DeleteVolume asks for a volume to be deleted. Host is the member that should
+// do it. It is refused for a volume that is attached or has snapshots, unless
+// Force or Cascade say otherwise.
+type DeleteVolume struct {
+	ID      string `cbor:"1,keyasint"`
+	Host    string `cbor:"2,keyasint,omitempty"`
+	Cascade bool   `cbor:"3,keyasint,omitempty"` // with its snapshots
+	Force   bool   `cbor:"4,keyasint,omitempty"` // whatever its status, unless an operation is owed
+}
+
+// maxCascade bounds what one command deletes.
+const maxCascade = 1000
 
 func (DeleteVolume) kind() Kind { return kindDeleteVolume }
 
@@ -252,22 +331,57 @@ func (c DeleteVolume) apply(s *State, m Meta) error {
 	if err != nil {
 		return err
 	}
-	switch seen.Status {
-	case StatusAvailable, StatusError, StatusErrorDeleting, StatusErrorExtending:
-	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting:
+	if seen.Status.busy() || !c.Force && (!seen.Status.deletable() || s.attached(c.ID)) {
 		return statusRefusal(seen.Status, "available or error or error_deleting or error_extending")
 	}
-	if s.hasSnapshots(c.ID) {
-		return refuseField(ErrConflict, "volume_id", c.ID, "the volume has snapshots: delete them first")
+	snapshots, err := s.cascade(c)
+	if err != nil {
+		return err
 	}
-	return s.begin(v, StatusDeleting, &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host)}, m)
+	op := &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host), Snapshots: snapshots}
+	return s.begin(v, StatusDeleting, op, m)
+}
+
+// deletable reports whether a volume of this status can be deleted.
+func (st VolumeStatus) deletable() bool {
+	switch st {
+	case StatusAvailable, StatusError, StatusErrorDeleting, StatusErrorExtending:
+		return true
+	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting, StatusReserved, StatusAttaching, StatusDetaching, StatusMaintenance:
+	}
+	return false
+}
+
+// cascade returns the snapshots that are deleted with a volume.
+func (s *State) cascade(c DeleteVolume) ([]string, error) {
+	var ids []string
+	busy := false
+	eachUnder(&s.snapshotsOf, c.ID, func(key string, _ struct{}) bool {
+		id := key[len(c.ID)+1:]
+		sn, ok := s.snapshots.Get(id)
+		busy = busy || ok && sn.Status.busy()
+		ids = append(ids, id)
+		return len(ids) <= maxCascade
+	})
+	switch {
+	case len(ids) == 0:
+		return nil, nil
+	case !c.Cascade:
+		return nil, refuseField(ErrConflict, "volume_id", c.ID, "the volume has snapshots: delete them first")
+	case busy:
+		return nil, refuseField(ErrConflict, "volume_id", c.ID, "a snapshot of the volume is being made or deleted")
+	case len(ids) > maxCascade:
+		return nil, refuseField(ErrTooLarge, "volume_id", c.ID, fmt.Sprintf("the volume has more than %d snapshots: delete some first", maxCascade))
+	}
+	return ids, nil
 }
 
 // ExtendVolume asks for a volume to be grown to Size GiB.
 type ExtendVolume struct {
-	ID   string `cbor:"1,keyasint"`
-	Size int64  `cbor:"2,keyasint"`
-	Host string `cbor:"3,keyasint,omitempty"`
+	ID    string `cbor:"1,keyasint"`
+	Size  int64  `cbor:"2,keyasint"`
+	Host  string `cbor:"3,keyasint,omitempty"`
+	InUse bool   `cbor:"4,keyasint,omitempty"` // also while it is in use
 }
 
 func (ExtendVolume) kind() Kind { return kindExtendVolume }
@@ -277,7 +391,7 @@ func (c ExtendVolume) apply(s *State, m Meta) error {
 	if err != nil {
 		return err
 	}
-	if seen.Status != StatusAvailable {
+	if seen.Status != StatusAvailable && (seen.Status != StatusInUse || !c.InUse) {
 		return statusRefusal(seen.Status, "available")
 	}
 	if c.Size <= v.Size {

@@ -30,24 +30,27 @@ func (s *State) Snapshot(id string) (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	out := *sn
-	if v, ok := s.stored(sn.VolumeID); ok && !sn.Status.busy() {
-		if _, lost := s.derive(&v); lost {
-			out.Status = StatusError
-		}
+	v, ok := s.stored(sn.VolumeID)
+	if !ok || sn.Status.busy() {
+		return out, true
+	}
+	if _, lost := s.derive(&v); lost {
+		out.Status = StatusError
+	}
+	if v.Status == StatusDeleting { // with all its snapshots
+		out.Status = StatusDeleting
 	}
 	return out, true
+}
+
+func noSnapshot(id string) error {
+	return refuseField(ErrNotFound, "snapshot_id", id, fmt.Sprintf("Snapshot %s could not be found.", id))
 }
 
 // Snapshots yields the snapshots created before the log index before, newest
 // first; a before of zero starts with the newest.
 func (s *State) Snapshots(before uint64) iter.Seq[Snapshot] {
 	return newestFirst(&s.snapshotOrder, s.Snapshot, before)
-}
-
-func (s *State) hasSnapshots(volumeID string) bool {
-	found := false
-	eachUnder(&s.snapshotsOf, volumeID, func(string, struct{}) bool { found = true; return false })
-	return found
 }
 
 // CreateSnapshot asks for a snapshot of a volume.
@@ -69,7 +72,7 @@ func (c CreateSnapshot) apply(s *State, m Meta) error {
 	}
 	v, ok := s.stored(sn.VolumeID)
 	if !ok {
-		return refuseField(ErrNotFound, "volume_id", sn.VolumeID, fmt.Sprintf("Volume %s could not be found.", sn.VolumeID))
+		return noVolume(sn.VolumeID)
 	}
 	seen, _ := s.derive(&v)
 	if seen.Status != StatusAvailable && (seen.Status != StatusInUse || !c.Force) {
@@ -103,11 +106,9 @@ func (DeleteSnapshot) kind() Kind { return kindDeleteSnapshot }
 func (c DeleteSnapshot) apply(s *State, m Meta) error {
 	seen, ok := s.Snapshot(c.ID)
 	if !ok {
-		return refuseField(ErrNotFound, "snapshot_id", c.ID, fmt.Sprintf("Snapshot %s could not be found.", c.ID))
+		return noSnapshot(c.ID)
 	}
-	switch seen.Status {
-	case StatusAvailable, StatusError, StatusErrorDeleting:
-	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting, StatusErrorExtending:
+	if seen.Status != StatusAvailable && seen.Status != StatusError && seen.Status != StatusErrorDeleting {
 		return statusRefusal(seen.Status, "available or error")
 	}
 	v, ok := s.stored(seen.VolumeID)

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -78,5 +79,38 @@ func (c DeleteVolumeType) apply(s *State, _ Meta) error {
 	if _, ok := s.volumeTypes.Delete(c.ID); !ok {
 		return refuseField(ErrNotFound, "id", c.ID, fmt.Sprintf("Volume type %s could not be found.", c.ID))
 	}
+	return nil
+}
+
+// SetExtraSpecs sets extra specs of a volume type, and drops one. Volumes that
+// exist stay as they are.
+type SetExtraSpecs struct {
+	ID   string     `cbor:"1,keyasint"`
+	Set  []KeyValue `cbor:"2,keyasint,omitempty"`
+	Drop string     `cbor:"3,keyasint,omitempty"`
+}
+
+func (SetExtraSpecs) kind() Kind { return kindSetExtraSpecs }
+
+func (c SetExtraSpecs) apply(s *State, m Meta) error {
+	old, ok := s.volumeTypes.Get(c.ID)
+	if !ok {
+		return refuseField(ErrNotFound, "id", c.ID, fmt.Sprintf("Volume type %s could not be found.", c.ID))
+	}
+	t := new(*old)
+	t.ExtraSpecs = setPairs(t.ExtraSpecs, c.Set)
+	if c.Drop != "" {
+		at, ok := findPair(t.ExtraSpecs, c.Drop)
+		if !ok {
+			return refuseField(ErrNotFound, "key", c.Drop, fmt.Sprintf(
+				"Volume Type %s has no extra specs with key %s.", c.ID, c.Drop))
+		}
+		t.ExtraSpecs = slices.Delete(t.ExtraSpecs, at, at+1)
+	}
+	if len(t.ExtraSpecs) > maxMetadata {
+		return refuseField(ErrTooLarge, "extra_specs", fmt.Sprint(len(t.ExtraSpecs)), fmt.Sprintf("at most %d extra specs are allowed", maxMetadata))
+	}
+	t.UpdatedAt = m.At
+	s.volumeTypes.Set(t.ID, t)
 	return nil
 }
