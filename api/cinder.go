@@ -33,7 +33,11 @@ const (
 	withSnapshotGroup     microversion = 14
 )
 
-const headerVersion = "OpenStack-API-Version"
+const (
+	headerVersion   = "OpenStack-API-Version"
+	headerComputeID = "X-Compute-Request-Id"
+	headerRequestID = "X-Openstack-Request-Id"
+)
 
 // cinderRoutes is the route table of Cinder's API.
 func (s *Server) cinderRoutes() []route {
@@ -69,10 +73,10 @@ func (s *Server) cinderRoutes() []route {
 // cinder answers one exchange of Cinder's API: it looks at the token, the
 // microversion and the project before it calls the handler.
 func (s *Server) cinder(x *exchange, rt route) error {
-	x.Header().Set("X-Compute-Request-Id", "req-"+x.id)
 	if !x.identified() {
 		return nil
 	}
+	x.Header().Set(headerComputeID, "req-"+x.id)
 	if err := x.negotiate(); err != nil {
 		return err
 	}
@@ -88,7 +92,7 @@ func (s *Server) cinder(x *exchange, rt route) error {
 // identified looks at the token. Like Cinder's noauth it takes any token for what
 // it says, and answers a request without one with the token to use.
 func (x *exchange) identified() bool {
-	x.Header().Set("X-Openstack-Request-Id", "req-"+x.id)
+	x.Header().Set(headerRequestID, "req-"+x.id)
 	if token, ok := x.r.Header["X-Auth-Token"]; ok {
 		if !strings.Contains(token[0], ":") {
 			x.project = x.user
@@ -187,8 +191,8 @@ func (x *exchange) versions() map[string]any {
 
 // rootVersions answers GET /, to which clients send any version.
 func (s *Server) rootVersions(x *exchange) error {
-	x.Header().Set("X-Compute-Request-Id", "req-"+x.id)
-	x.Header().Set("X-Openstack-Request-Id", "req-"+x.id)
+	x.Header().Set(headerComputeID, "req-"+x.id)
+	x.Header().Set(headerRequestID, "req-"+x.id)
 	x.setVersion(0)
 	x.json(http.StatusMultipleChoices, typeJSON, x.versions())
 	return nil
@@ -205,48 +209,6 @@ func (s *Server) redirectToVersions(x *exchange) error {
 func (s *Server) v3Versions(x *exchange) error {
 	x.json(http.StatusOK, typeJSON, x.versions())
 	return nil
-}
-
-// extension is one entry of the list of extensions.
-type extension struct {
-	Name        string   `json:"name"`
-	Alias       string   `json:"alias"`
-	Description string   `json:"description"`
-	Updated     string   `json:"updated"`
-	Links       []string `json:"links"`
-}
-
-// extensions are those of Cinder that this package serves.
-func extensions() []extension {
-	all := []extension{
-		{Name: "Services", Alias: "os-services", Description: "Services support.", Updated: "2012-10-28T00:00:00-00:00"},
-		{Name: "ExtendedServices", Alias: "os-extended-services", Description: "Extended services support.", Updated: "2014-01-10T00:00:00-00:00"},
-		{Name: "TypesManage", Alias: "os-types-manage", Description: "Types manage support.", Updated: "2011-08-24T00:00:00+00:00"},
-		{Name: "UsedLimits", Alias: "os-used-limits", Description: "Provide data on limited resources that are being used.", Updated: "2013-10-03T00:00:00+00:00"},
-		{Name: "VolumeActions", Alias: "os-volume-actions", Description: "Enable volume actions.", Updated: "2012-05-31T00:00:00+00:00"},
-		{Name: "VolumeHostAttribute", Alias: "os-vol-host-attr", Description: "Expose host as an attribute of a volume.", Updated: "2011-11-03T00:00:00+00:00"},
-		{Name: "VolumeTenantAttribute", Alias: "os-vol-tenant-attr", Description: "Expose the internal project_id as an attribute of a volume.", Updated: "2011-11-03T00:00:00+00:00"},
-		{Name: "ExtendedSnapshotAttributes", Alias: "os-extended-snapshot-attributes", Description: "Extended SnapshotAttributes support.", Updated: "2012-06-19T00:00:00+00:00"},
-	}
-	for i := range all {
-		all[i].Links = []string{}
-	}
-	return all
-}
-
-func (s *Server) listExtensions(x *exchange) error {
-	x.json(http.StatusOK, typeJSON, map[string]any{"extensions": extensions()})
-	return nil
-}
-
-func (s *Server) showExtension(x *exchange) error {
-	for _, e := range extensions() {
-		if e.Alias == x.params.ByName("alias") {
-			x.json(http.StatusOK, typeJSON, map[string]any{"extension": e})
-			return nil
-		}
-	}
-	return newFault(http.StatusNotFound, msgNoResource)
 }
 
 // showLimits answers with what the project uses. There are no quotas, which

@@ -120,7 +120,11 @@ func (x *exchange) bytes(status int, contentType string, body []byte) {
 	_, _ = x.Write(body)
 }
 
-// empty answers without a body.
+// empty answers without a body. Like Cinder it leaves out one of the two headers
+// with the request's id where the answer is not JSON.
 func (x *exchange) empty(status int, contentType string) {
+	if contentType != typeJSON {
+		x.Header().Del(headerComputeID)
+	}
 	x.bytes(status, contentType, nil)
 }

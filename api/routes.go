@@ -24,7 +24,11 @@ type route struct {
 // project has been taken out of the path already.
 func (s *Server) routes() *httprouter.Router {
 	router := &httprouter.Router{HandleMethodNotAllowed: true, HandleOPTIONS: true}
-	router.GlobalOPTIONS = s.unrouted(func(x *exchange) { x.WriteHeader(http.StatusOK) })
+	router.GlobalOPTIONS = s.unrouted(func(x *exchange) {
+		x.Header().Del("Allow")
+		x.Header().Set(headerRequestID, "req-"+x.id)
+		x.WriteHeader(http.StatusOK)
+	})
 	router.MethodNotAllowed = s.unrouted(s.methodNotAllowed)
 	router.NotFound = s.unrouted(s.notFound)
 	for _, rt := range s.plainRoutes() {
@@ -117,6 +121,7 @@ func (s *Server) notFound(x *exchange) {
 		s.refuse(x, newFault(http.StatusNotFound, "There is no route %s.", path))
 		return
 	}
+	x.Header().Set(headerRequestID, "req-"+x.id)
 	if inCinder(path) && !x.identified() {
 		return
 	}

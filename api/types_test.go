@@ -28,7 +28,7 @@ func TestTypes(t *testing.T) {
 	}
 	wantStatus(t, c.do(http.MethodDelete, path, nil), http.StatusAccepted)
 	wantStatus(t, c.do(http.MethodGet, path, nil), http.StatusNotFound)
-	if got := c.do(http.MethodGet, "/v3/extensions", nil); got.at(t, "extensions", 0, "alias") != "os-services" {
+	if got := c.do(http.MethodGet, "/v3/extensions", nil); got.at(t, "extensions", 0, "alias") != "os-vol-image-meta" {
 		t.Errorf("got %s", got.body)
 	}
 }
