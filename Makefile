@@ -21,6 +21,8 @@ BENCH ?= .
 COUNT ?= 1
 #: How long chaos injects random faults
 DURATION ?= 10m
+#: Flags for contract, such as CONTRACT='-run volumes/0.. -o json'
+CONTRACT ?=
 #: Random fault histories for sim
 SEEDS ?= 2000
 
@@ -42,6 +44,10 @@ test: ## All tests, under the race detector where a C compiler is found
 .PHONY: demo
 demo: build ## Three nodes, real files, kill -9, failover and failback, in a minute
 	CGO_ENABLED=0 go run ./scripts/demo -bin bin/lockstep
+
+.PHONY: contract
+contract: build ## Replay what a running Cinder was asked, and compare the answers
+	CGO_ENABLED=0 go run ./scripts/contract -bin bin/lockstep $(CONTRACT)
 
 .PHONY: lint
 lint: ## All static checks
