@@ -20,7 +20,8 @@ func (v volume) next() []state {
 		return []state{volume{status: fsm.StatusAvailable, size: v.grows}, volume{status: fsm.StatusErrorExtending, size: v.size}}
 	case fsm.StatusDeleting:
 		return []state{volume{}, volume{status: fsm.StatusErrorDeleting, size: v.size}}
-	case fsm.StatusAvailable, fsm.StatusInUse, fsm.StatusError, fsm.StatusErrorDeleting, fsm.StatusErrorExtending:
+	case fsm.StatusAvailable, fsm.StatusInUse, fsm.StatusError, fsm.StatusErrorDeleting, fsm.StatusErrorExtending,
+		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance:
 	}
 	return nil
 }
@@ -45,7 +46,8 @@ func (v volume) settled() bool {
 	switch v.status {
 	case fsm.StatusAvailable, fsm.StatusError, fsm.StatusErrorDeleting, fsm.StatusErrorExtending:
 		return true
-	case fsm.StatusCreating, fsm.StatusInUse, fsm.StatusExtending, fsm.StatusDeleting:
+	case fsm.StatusCreating, fsm.StatusInUse, fsm.StatusExtending, fsm.StatusDeleting,
+		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance:
 	}
 	return false
 }
