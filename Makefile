@@ -23,6 +23,8 @@ COUNT ?= 1
 DURATION ?= 10m
 #: Flags for contract, such as CONTRACT='-run volumes/0.. -o json'
 CONTRACT ?=
+#: What model runs; see docs/model
+MODEL ?= -suite full
 #: Random fault histories for sim
 SEEDS ?= 2000
 
@@ -93,6 +95,10 @@ sim: ## SEEDS random fault histories of whole clusters
 .PHONY: chaos
 chaos: ## Break real processes for DURATION while clients work, and check every promise
 	scripts/chaos -duration $(DURATION)
+
+.PHONY: model
+model: ## Search every state of the failover protocol for a broken guarantee
+	go run ./docs/model $(MODEL)
 
 .PHONY: bench
 bench: build ## The state machine's benchmarks and those of three processes over HTTP
