@@ -84,13 +84,14 @@ func (c Config) validate() error {
 // Node is one peer of a deployment.
 type Node struct {
 	*replica
-	cfg    Config
-	raft   *raft.Raft
-	asker  Asker
-	peers  Discovery
-	logger hclog.Logger
-	prover *prover
-	asked  pending // what Raft has been asked and has not answered
+	cfg       Config
+	raft      *raft.Raft
+	asker     Asker
+	peers     Discovery
+	logger    hclog.Logger
+	prover    *prover
+	transport *punctual
+	asked     pending // what Raft has been asked and has not answered
 
 	mu    sync.Mutex
 	reign *reign // of the current term, while this node leads
@@ -115,14 +116,14 @@ func New(cfg Config) (*Node, error) {
 		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
 		logger: cfg.Logger.With("node", cfg.ID),
 	}
-	n.prover = newProver(n.confirmTerm)
+	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport)
 	hasState, err := cfg.Storage.hasState()
 	if err != nil {
 		return nil, err
 	}
 	n.cfg.Meta.HasState = hasState
 	n.raft, err = raft.NewRaft(raftConfig(cfg.ID, cfg.Timing, cfg.Logger), n.replica,
-		cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots, cfg.Transport)
+		cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots, n.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
@@ -132,7 +133,11 @@ func New(cfg Config) (*Node, error) {
 // Run takes part until ctx ends, and then stops Raft. It leads whenever Raft says
 // so. The error is nil after a stop that was asked for.
 func (n *Node) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
+	var wg, serving sync.WaitGroup
+	stopped := make(chan struct{})
+	serving.Go(func() { n.transport.serve(n.raft, stopped) })
+	defer serving.Wait()
+	defer close(stopped) // Raft takes messages until it is shut down
 	ctx, cancel := context.WithCancel(ctx)
 	wg.Go(func() { n.prover.run(ctx) })
 	wg.Go(func() { n.bootstrap(ctx) })

@@ -67,7 +67,9 @@ func (r *replica) apply(entry *raft.Log) error {
 // a clone; the snapshot is written from that while applies go on.
 func (r *replica) Snapshot() (raft.FSMSnapshot, error) { return clone{r.Clone()}, nil }
 
-// Restore implements [raft.FSM].
+// Restore implements [raft.FSM]. A running node never goes back: Raft installs any
+// snapshot that a leader of its term sends, and one whose sender has given up on it
+// may arrive after a later one, or after the entries that follow it.
 func (r *replica) Restore(rc io.ReadCloser) error {
 	defer func() { _ = rc.Close() }() // Raft has checked the stream already
 	state, err := fsm.ReadState(rc)
@@ -76,6 +78,9 @@ func (r *replica) Restore(rc io.ReadCloser) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now := r.state.Index(); state.Index() < now {
+		return fmt.Errorf("a snapshot of index %d came too late: %d is applied", state.Index(), now)
+	}
 	r.state = state
 	r.wake()
 	return nil

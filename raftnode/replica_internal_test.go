@@ -93,7 +93,11 @@ func TestReplicaRestoresWhatItHasSaved(t *testing.T) {
 			t.Errorf("a %v, b %v, index %d; want a alone, at 1", a, b, s.Index())
 		}
 	})
-	if err := other.Restore(io.NopCloser(bytes.NewReader([]byte("rubbish")))); err == nil || other.index() != 1 {
+	other.Apply(register(t, 2, "b"))
+	if _, late, err := store.Open(sink.ID()); err != nil || other.Restore(late) == nil || other.index() != 2 {
+		t.Errorf("a snapshot that came too late took the state back to index %d (%v)", other.index(), err)
+	}
+	if err := other.Restore(io.NopCloser(bytes.NewReader([]byte("rubbish")))); err == nil || other.index() != 2 {
 		t.Errorf("rubbish was restored: %v, index %d", err, other.index())
 	}
 }
