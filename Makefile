@@ -27,6 +27,12 @@ CONTRACT ?=
 MODEL ?= -suite full
 #: Random fault histories for sim
 SEEDS ?= 2000
+#: Time for sim instead, as in 3m
+FOR ?=
+#: Seed of the first of them; date +%s explores
+FIRST ?= 1
+#: Faults and requests in each of them
+EVENTS ?= 60
 
 ##@ Everyday
 .PHONY: build
@@ -89,8 +95,10 @@ tidy-check: ## Fail if go.mod or go.sum is not tidy
 
 ##@ Now and then
 .PHONY: sim
-sim: ## SEEDS random fault histories of whole clusters
-	go test -count=1 -timeout=0 ./cmd/internal/clustertest -run History -seeds $(SEEDS)
+sim: ## SEEDS random fault histories of whole deployments, or as many as fit into FOR
+	@mkdir -p bin/sim
+	go test -c -o bin/sim/sim.test ./cmd/internal/clustertest
+	cd bin/sim && ./sim.test -test.timeout=0 -test.run=Histories -seeds=$(SEEDS) $(if $(FOR),-for=$(FOR)) -first=$(FIRST) -events=$(EVENTS) -evidence=.
 
 .PHONY: chaos
 chaos: ## Break real processes for DURATION while clients work, and check every promise

@@ -1,14 +1,13 @@
 package clustertest
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
@@ -23,39 +22,71 @@ const (
 	Break                       // an error after the target was promoted
 	Hang                        // until the call is cancelled
 	LateButYes                  // promotes although its caller has given up
+	SomeFail                    // promotes, but reports about half of the volumes failed
+	behaviours
 )
 
-// Array is the storage that all drivers share. It does not fence anybody: it
-// records what should never have reached it.
+// String names a behaviour for the coverage of a run.
+func (b Behaviour) String() string {
+	names := [...]string{"succeed", "refuse", "invalid", "break", "hang", "late but yes", "some fail"}
+	return names[b]
+}
+
+// Array is the storage that all drivers of a cluster share. It does not fence
+// anybody: it is the judge, which records what should never have reached it.
 type Array struct {
+	leases *leases
+	stats  *Coverage
+
 	mu         sync.Mutex
+	rnd        *rand.Rand  // of the moods; nil: volume calls take opTime and succeed
 	next       []Behaviour // of the next promotions; then Succeed
 	slow       time.Duration
 	opTime     time.Duration
-	promoted   string // the site that takes writes
-	promoteTo  uint64 // epoch of the latest promotion that began and was not refused
-	inFlight   []call
+	letGo      time.Duration // from the end of a call's context until the array lets go of it
+	promoted   string        // the site that takes writes
+	promoteTo  uint64        // epoch of the latest promotion that began and was not refused
+	inFlight   map[*call]struct{}
 	violations []string
 	promotions int
 	switches   map[string]uint64 // epoch that each service's running driver was told
 	sites      map[string]string // site that each service's running driver uses
+	drivers    map[string]*driver
+	failed     map[uint64][]string // volumes that the promotion under a claim reported failed
 	calls      int
 	refuse     map[string]error // what FailoverCompleted answers a service
 	freezes    []string         // freeze and thaw calls, in order
 	stuck      map[string]bool  // hosts whose calls do not end by themselves
 }
 
+// callKind is what a call is about.
+type callKind string
+
+const (
+	promoteCall callKind = "promotion" // demotion too: it changes which site takes writes
+	volumeCall  callKind = "volume call"
+	switchCall  callKind = "failover completed"
+	freezeCall  callKind = "freeze"
+)
+
 type call struct {
-	host    string
-	epoch   uint64
-	claim   uint64
-	promote bool
+	driver *driver
+	host   string
+	kind   callKind
+	epoch  uint64
+	claim  uint64
 }
 
-func newArray() *Array {
+// active reports whether a call may be doing something at the storage: one of a
+// machine that is stopped does not.
+func (c *call) active() bool { return !c.driver.agent.machineStopped() }
+
+func newArray(l *leases, stats *Coverage) *Array {
 	return &Array{
-		promoted: fsm.DefaultBackendID, slow: 300 * time.Millisecond, opTime: 20 * time.Millisecond,
-		switches: map[string]uint64{}, sites: map[string]string{}, refuse: map[string]error{}, stuck: map[string]bool{},
+		leases: l, stats: stats,
+		promoted: fsm.DefaultBackendID, slow: 300 * time.Millisecond, opTime: 20 * time.Millisecond, letGo: 200 * time.Millisecond,
+		inFlight: map[*call]struct{}{}, switches: map[string]uint64{}, sites: map[string]string{}, drivers: map[string]*driver{},
+		failed: map[uint64][]string{}, refuse: map[string]error{}, stuck: map[string]bool{},
 	}
 }
 
@@ -94,6 +125,14 @@ func (a *Array) Next(b ...Behaviour) {
 	a.next = b
 }
 
+// Moody makes volume calls slow, fail, hang or succeed after their caller gave up,
+// at random.
+func (a *Array) Moody(rnd *rand.Rand, letGo time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rnd, a.letGo = rnd, letGo
+}
+
 // RefuseSwitch makes FailoverCompleted of a host fail; nil heals it.
 func (a *Array) RefuseSwitch(host string, err error) {
 	a.mu.Lock()
@@ -107,6 +146,15 @@ func (a *Array) Stick(host string, stuck bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stuck[host] = stuck
+}
+
+// Heal ends all that was set to go wrong.
+func (a *Array) Heal() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.next, a.rnd = nil, nil
+	clear(a.refuse)
+	clear(a.stuck)
 }
 
 func (a *Array) isStuck(host string) bool {
@@ -125,8 +173,8 @@ func (a *Array) Promoted() string {
 func (a *Array) promoting() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, c := range a.inFlight {
-		if c.promote {
+	for c := range a.inFlight {
+		if c.kind == promoteCall {
 			return c.host
 		}
 	}
@@ -137,7 +185,12 @@ func (a *Array) promoting() string {
 func (a *Array) Busy(host string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.inFlight, func(c call) bool { return c.host == host && !c.promote })
+	for c := range a.inFlight {
+		if c.host == host && c.kind == volumeCall {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *Array) toldEpoch(host string) uint64 {
@@ -152,36 +205,69 @@ func (a *Array) site(host string) string {
 	return a.sites[host]
 }
 
+// failedUnder returns the volumes that the promotion under a claim reported
+// failed, sorted.
+func (a *Array) failedUnder(claim uint64) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.failed[claim])
+}
+
 func (a *Array) violate(format string, args ...any) {
 	a.violations = append(a.violations, fmt.Sprintf(format, args...))
 }
 
-// enter notes that a call starts, and what is wrong with that.
-func (a *Array) enter(c call) {
+// enter notes that a call starts, and what is wrong with that. The rules are
+// independent of what the product believes: the leases are those that the network
+// has seen granted, the sites those that the array was told to promote.
+func (a *Array) enter(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, o := range a.inFlight {
-		if c.promote && o.promote {
-			a.violate("G16: %s promotes (claim %d) while %s does (claim %d)", c.host, c.claim, o.host, o.claim)
-		}
-		if c.promote && o.epoch < c.epoch {
-			a.violate("G3: %s promotes to epoch %d while a call of %s of epoch %d is in flight", c.host, c.epoch, o.host, o.epoch)
-		}
-	}
-	if c.promote {
+	a.g3SingleSite(c)
+	a.g4LeasedCall(c)
+	a.g10ToldBeforeServing(c)
+	a.g16OnePromotion(c)
+	switch c.kind {
+	case promoteCall:
 		a.promotions++
 		a.promoteTo = c.epoch
-	} else {
-		a.enterVolume(c)
+	case volumeCall:
+		a.calls++
+	case switchCall, freezeCall:
 	}
-	a.inFlight = append(a.inFlight, c)
+	a.stats.Add("driver: "+string(c.kind), 1)
+	a.inFlight[c] = struct{}{}
 }
 
-// enterVolume notes what is wrong with a volume call that starts. a.mu is held.
-func (a *Array) enterVolume(c call) {
-	a.calls++
-	if c.epoch < a.promoteTo {
-		a.violate("G3: a call of %s of epoch %d starts after the promotion to epoch %d", c.host, c.epoch, a.promoteTo)
+// g3SingleSite: from the moment the call promoting to an epoch starts, no call of
+// an older one is in flight or starts.
+func (a *Array) g3SingleSite(c *call) {
+	if c.kind != promoteCall {
+		if c.epoch < a.promoteTo {
+			a.violate("G3: a %s of %s of epoch %d starts after the promotion to epoch %d", c.kind, c.host, c.epoch, a.promoteTo)
+		}
+		return
+	}
+	for o := range a.inFlight {
+		if o.epoch < c.epoch && o.active() {
+			a.violate("G3: %s promotes to epoch %d while a %s of %s of epoch %d is in flight", c.host, c.epoch, o.kind, o.host, o.epoch)
+		}
+	}
+}
+
+// g4LeasedCall: no call begins when the lease of its service has ended by all that
+// its node can have heard.
+func (a *Array) g4LeasedCall(c *call) {
+	if late := a.leases.overdue(c.driver.agent.node, c.host); late > 0 {
+		a.violate("G4: a %s of %s of epoch %d starts %v after the end of the last lease that was granted", c.kind, c.host, c.epoch, late)
+	}
+}
+
+// g10ToldBeforeServing: a driver serves the site that it was told, which is the
+// one that takes writes, under the epoch that it was told.
+func (a *Array) g10ToldBeforeServing(c *call) {
+	if c.kind != volumeCall {
+		return
 	}
 	if a.switches[c.host] != c.epoch {
 		a.violate("G10: a call of %s of epoch %d, whose driver was told epoch %d", c.host, c.epoch, a.switches[c.host])
@@ -191,12 +277,19 @@ func (a *Array) enterVolume(c call) {
 	}
 }
 
-func (a *Array) leave(c call) {
+// g16OnePromotion: at most one promotion call is in flight, over all attempts.
+func (a *Array) g16OnePromotion(c *call) {
+	for o := range a.inFlight {
+		if c.kind == promoteCall && o.kind == promoteCall && o.active() {
+			a.violate("G16: %s promotes (claim %d) while %s does (claim %d)", c.host, c.claim, o.host, o.claim)
+		}
+	}
+}
+
+func (a *Array) leave(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if i := slices.Index(a.inFlight, c); i >= 0 {
-		a.inFlight = slices.Delete(a.inFlight, i, i+1)
-	}
+	delete(a.inFlight, c)
 }
 
 func (a *Array) behaviour() (Behaviour, time.Duration) {
@@ -206,6 +299,7 @@ func (a *Array) behaviour() (Behaviour, time.Duration) {
 	if len(a.next) > 0 {
 		b, a.next = a.next[0], a.next[1:]
 	}
+	a.stats.Add("promotion: "+b.String(), 1)
 	return b, a.slow
 }
 
@@ -225,140 +319,20 @@ func (a *Array) withdraw(epoch uint64) {
 	}
 }
 
-func (a *Array) opener() driverhost.Opener {
-	return func(_ context.Context, req driverhost.OpenRequest) (driverhost.Driver, error) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.switches[req.Host], a.sites[req.Host] = 0, req.ActiveBackendID
-		return &driver{array: a, host: req.Host}, nil
+// reportFailed notes which volumes the promotion under a claim reports failed.
+func (a *Array) reportFailed(claim uint64, volumes []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failed[claim] = slices.Sorted(slices.Values(volumes))
+}
+
+// live returns the drivers that run, by host.
+func (a *Array) live() []*driver {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []*driver
+	for _, host := range slices.Sorted(maps.Keys(a.drivers)) {
+		all = append(all, a.drivers[host])
 	}
-}
-
-// driver is one running driver process of the array.
-type driver struct {
-	array *Array
-	host  string
-}
-
-var (
-	_ driverhost.ActiveActive = (*driver)(nil)
-	_ driverhost.Demoter      = (*driver)(nil)
-
-	errBroken = errors.New("connection to the array lost")
-)
-
-func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
-	if err := context.Cause(ctx); err != nil {
-		return driverhost.FailoverResult{}, err
-	}
-	c := call{host: d.host, epoch: req.Token.Epoch, claim: req.Token.Claim, promote: true}
-	d.array.enter(c)
-	defer d.array.leave(c)
-	b, slow := d.array.behaviour()
-	err := pause(ctx, slow)
-	switch {
-	case b == Hang:
-		return driverhost.FailoverResult{}, pause(ctx, time.Hour)
-	case b == LateButYes && err != nil:
-		d.array.promote(req.Target)
-		return driverhost.FailoverResult{}, nil
-	case err != nil:
-		return driverhost.FailoverResult{}, err
-	case b == Refuse:
-		d.array.withdraw(req.Token.Epoch)
-		return driverhost.FailoverResult{}, driverhost.ErrUnableToFailOver
-	case b == Invalid:
-		d.array.withdraw(req.Token.Epoch)
-		return driverhost.FailoverResult{}, driverhost.ErrInvalidReplicationTarget
-	}
-	d.array.promote(req.Target)
-	if b == Break {
-		return driverhost.FailoverResult{}, errBroken
-	}
-	return driverhost.FailoverResult{}, nil
-}
-
-func (d *driver) Demote(ctx context.Context, _ driverhost.DemoteRequest) error {
-	return pause(ctx, d.array.opTime)
-}
-
-func (d *driver) FailoverCompleted(ctx context.Context, req driverhost.FailoverCompletedRequest) error {
-	for {
-		if err := pause(ctx, time.Millisecond); err != nil {
-			return err
-		}
-		if !d.array.isStuck(d.host) {
-			break
-		}
-	}
-	d.array.mu.Lock()
-	defer d.array.mu.Unlock()
-	if err := d.array.refuse[d.host]; err != nil {
-		return err
-	}
-	d.array.switches[d.host], d.array.sites[d.host] = req.Token.Epoch, req.ActiveBackendID
-	return nil
-}
-
-// volume makes an ordinary call.
-func (d *driver) volume(ctx context.Context, token driverhost.Token) error {
-	c := call{host: d.host, epoch: token.Epoch, claim: token.Claim}
-	d.array.enter(c)
-	defer d.array.leave(c)
-	wait := d.array.opTime
-	if d.array.isStuck(d.host) {
-		wait = time.Hour
-	}
-	return pause(ctx, wait)
-}
-
-func (d *driver) FreezeBackend(_ context.Context, _ driverhost.Token) error {
-	return d.freeze("freeze")
-}
-
-func (d *driver) ThawBackend(_ context.Context, _ driverhost.Token) error { return d.freeze("thaw") }
-
-func (d *driver) freeze(what string) error {
-	d.array.mu.Lock()
-	defer d.array.mu.Unlock()
-	d.array.freezes = append(d.array.freezes, what)
-	return nil
-}
-
-func (d *driver) CreateVolume(ctx context.Context, req driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
-	return driverhost.VolumeUpdate{ProviderID: d.host}, d.volume(ctx, req.Token)
-}
-
-func (d *driver) DeleteVolume(ctx context.Context, req driverhost.VolumeRequest) error {
-	return d.volume(ctx, req.Token)
-}
-
-func (d *driver) ExtendVolume(ctx context.Context, req driverhost.ExtendVolumeRequest) error {
-	return d.volume(ctx, req.Token)
-}
-
-func (d *driver) CreateSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
-	return d.volume(ctx, req.Token)
-}
-
-func (d *driver) DeleteSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
-	return d.volume(ctx, req.Token)
-}
-
-func (d *driver) Stats(context.Context) (driverhost.Stats, error) { return driverhost.Stats{}, nil }
-
-func (d *driver) Close() error { return nil }
-
-// cancelTime is how long the array takes to let go of a call that was cancelled:
-// less than the kill time of the leases under test.
-const cancelTime = 200 * time.Millisecond
-
-func pause(ctx context.Context, wait time.Duration) error {
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		<-time.After(cancelTime)
-		return context.Cause(ctx)
-	}
+	return all
 }

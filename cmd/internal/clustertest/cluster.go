@@ -1,19 +1,20 @@
 // Package clustertest runs a whole deployment inside one test: real Raft, real
-// workers and the real state machine on in-memory stores and transports. A test
-// puts it in a testing/synctest bubble, so its time costs nothing and a goroutine
-// left behind fails the test.
+// leases, coordinator, gates and workers and the real state machine, on a network,
+// disks, clocks and a storage array that are simulated, and that fail as they are
+// told. A test puts it in a testing/synctest bubble, so its time costs nothing and
+// a goroutine left behind fails the test.
 package clustertest
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/raft"
 
 	"github.com/lockstep-storage/lockstep/cmd/internal/history"
 	"github.com/lockstep-storage/lockstep/driverhost"
@@ -24,18 +25,21 @@ import (
 // ClusterName is the cluster that all members serve.
 const ClusterName = "mycluster@aa"
 
-// Lease is the lease timing of the members, in proportion to the default.
+// lease is the lease timing of the members, in proportion to the default.
 func lease() raftnode.LeaseTiming {
 	return raftnode.LeaseTiming{
 		Duration: 1500 * time.Millisecond, Kill: 500 * time.Millisecond, Grace: 2200 * time.Millisecond,
-		ClockError: 0.001, Lateness: 50 * time.Millisecond,
+		ClockError: 0.02, Lateness: 50 * time.Millisecond,
 	}
 }
 
-func timing() raftnode.Timing {
+func timing(snapshots bool) raftnode.Timing { //nolint:revive // one of two timings
 	t := raftnode.DefaultTiming()
 	t.Heartbeat, t.Election, t.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
 	t.Commit, t.TrailingLogs = 50*time.Millisecond, 1
+	if snapshots {
+		t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs = time.Second, 10, 40
+	}
 	return t
 }
 
@@ -47,148 +51,253 @@ func limits() fsm.Limits {
 	}
 }
 
-// Cluster is a set of members and the storage array that they share.
+// Options says what is run. The zero value of a field leaves out what it is about.
+type Options struct {
+	Size      int      // members at the start
+	Clusters  []string // that every member serves; default ClusterName
+	Seed      uint64   // of the network, the disks and the clocks
+	Logger    hclog.Logger
+	Drift     float64 // largest rate error of the nodes' clocks
+	Snapshots bool    // often, so that nodes which were away get one
+	Liars     bool    // disks acknowledge before they sync: never true of real ones
+	Stats     *Coverage
+}
+
+// Cluster is a deployment and the storage arrays that its members share.
 type Cluster struct {
 	Members []*Member
-	Array   *Array
-	History *history.Recorder // of the failovers that were asked for with Failover
+	Array   *Array            // of the first cluster
+	Arrays  map[string]*Array // by cluster
+	History *history.Recorder // of what clients asked for, and were answered
 
-	began    time.Time
-	tb       testing.TB
-	logger   hclog.Logger
-	inFlight sync.WaitGroup // questions that are on their way
+	tb     testing.TB
+	opts   Options
+	rnd    *rand.Rand
+	net    *network
+	leases *leases
+	oracle *oracle
+	began  time.Time
+	ending sync.WaitGroup // goroutines that watch or serve a process, or end one
 
-	mu    sync.Mutex
-	cut   map[string]bool // nodes that are separated from all others
-	delay func() time.Duration
+	mu  sync.Mutex
+	cut map[string]bool // nodes that are separated from all others
 }
 
-// SetDelay makes every question between nodes, and every answer, take as long as
-// delay says each time. It is called from many goroutines, one at a time.
-func (c *Cluster) SetDelay(delay func() time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.delay = delay
-}
-
-// travel lets a message take its time.
-func (c *Cluster) travel(ctx context.Context) error {
-	c.mu.Lock()
-	var wait time.Duration
-	if c.delay != nil {
-		wait = c.delay()
-	}
-	c.mu.Unlock()
-	if wait == 0 {
-		return context.Cause(ctx)
-	}
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Member is one node with its service, and the disk that outlives a restart.
+// Member is one node with its services, and the disk that outlives a restart.
 type Member struct {
 	ID    string
 	Node  *raftnode.Node
 	Hosts *driverhost.Host
 
-	store *raft.InmemStore
-	snaps raft.SnapshotStore
-	trans *raft.InmemTransport
-	stop  func()
-	up    bool
+	c       *Cluster
+	disk    *disk
+	rate    float64 // of its clock
+	expect  int
+	process *process
+	stop    func()
+	up      bool // guarded by Cluster.mu
 }
 
-// Host returns the service that m hosts.
-func (m *Member) Host() string { return m.ID + "@aa" }
+// Host returns the service that m hosts in the first cluster.
+func (m *Member) Host() string { return m.HostIn(m.c.opts.Clusters[0]) }
+
+// HostIn returns the service that m hosts in a cluster.
+func (m *Member) HostIn(cluster string) string {
+	_, backend, _ := strings.Cut(cluster, "@")
+	return m.ID + "@" + backend
+}
 
 // New starts size members, with site-b and site-c as replication targets, and
 // waits until all serve.
 func New(tb testing.TB, size int, logger hclog.Logger) *Cluster {
 	tb.Helper()
+	return Start(tb, Options{Size: size, Logger: logger})
+}
+
+// Start starts a deployment and waits until all its members serve.
+func Start(tb testing.TB, opts Options) *Cluster {
+	tb.Helper()
+	if len(opts.Clusters) == 0 {
+		opts.Clusters = []string{ClusterName}
+	}
 	began := time.Now()
 	c := &Cluster{
-		tb: tb, Array: newArray(), began: began, cut: map[string]bool{}, logger: logger,
-		History: history.NewRecorder(func() time.Duration { return time.Since(began) }),
+		tb: tb, opts: opts, began: began, cut: map[string]bool{}, Arrays: map[string]*Array{},
+		rnd: rand.New(rand.NewPCG(opts.Seed, 2)), //nolint:gosec // a seed names the run
+		net: newNetwork(opts.Seed, opts.Stats),
 	}
-	for i := range size {
-		c.Members = append(c.Members, &Member{
-			ID: fmt.Sprintf("vol%d", i+1), store: raft.NewInmemStore(), snaps: raft.NewInmemSnapshotStore(),
-		})
+	c.leases = newLeases(c.now)
+	c.History = history.NewRecorder(c.now)
+	for _, name := range opts.Clusters {
+		c.Arrays[name] = newArray(c.leases, opts.Stats)
+	}
+	c.Array = c.Arrays[opts.Clusters[0]]
+	c.oracle = newOracle(c.Arrays, opts.Stats)
+	for i := range opts.Size {
+		c.add(fmt.Sprintf("vol%d", i+1), opts.Size)
 	}
 	for _, m := range c.Members {
 		c.start(m)
 	}
-	tb.Cleanup(func() {
-		for _, m := range c.Members {
-			m.stop()
-		}
-		c.inFlight.Wait()
-		<-time.After(answerTimeout) // Raft does not wait for a transfer of leadership that nobody answers
-	})
+	tb.Cleanup(c.end)
 	c.Eventually("all members serve", c.AllServe)
 	return c
 }
 
+// now is the time since the deployment was started, on no node's clock.
+func (c *Cluster) now() time.Duration { return time.Since(c.began) }
+
+// add makes a new member with an empty disk, and a clock that is off by up to
+// the drift.
+func (c *Cluster) add(id string, expect int) *Member {
+	m := &Member{ID: id, c: c, expect: expect, rate: 1 + c.opts.Drift*(2*c.rnd.Float64()-1)}
+	m.disk = newDisk(id, rand.New(rand.NewPCG(c.opts.Seed, 100+uint64(len(c.Members))))) //nolint:gosec // a seed names the run
+	m.disk.liar, m.disk.stats = c.opts.Liars, c.opts.Stats
+	m.disk.fatal = func() { c.Kill(m) }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Members = append(c.Members, m)
+	return m
+}
+
+// Join starts a new member, which the leader takes in by itself.
+func (c *Cluster) Join(id string) *Member {
+	m := c.add(id, 0)
+	c.start(m)
+	return m
+}
+
+// end stops everything.
+func (c *Cluster) end() {
+	for _, m := range c.members() {
+		m.process.resume()
+		m.disk.stall(false)
+		m.stop()
+		m.process.kill()
+		c.orphans(m, 0)
+	}
+	c.ending.Wait()
+	c.net.flying.Wait()
+	<-time.After(answerTimeout) // Raft does not wait for a transfer of leadership that nobody answers
+}
+
 func (c *Cluster) start(m *Member) {
 	c.tb.Helper()
-	_, m.trans = raft.NewInmemTransportWithTimeout(raft.ServerAddress(m.ID), 100*time.Millisecond)
+	p := newProcess(m.ID)
+	p.wire = newWire(c.net, p)
+	files := m.disk.open(p)
 	node, err := raftnode.New(raftnode.Config{
-		ID: m.ID, Deployment: "test", Release: "test", Timing: timing(), Lease: lease(), Limits: limits(),
-		Expect: len(c.Members), Interval: 100 * time.Millisecond, Meta: c.meta(m.ID),
-		Storage:   raftnode.Storage{Logs: m.store, Stable: m.store, Snapshots: m.snaps},
-		Transport: m.trans, Discovery: directory{c}, Asker: asker{c, m.ID}, Logger: c.logger,
-		Clock: func() time.Duration { return time.Since(c.began) },
+		ID: m.ID, Deployment: "test", Release: "test", Timing: timing(c.opts.Snapshots), Lease: lease(), Limits: limits(),
+		Expect: m.expect, Interval: 100 * time.Millisecond, Meta: m.meta(),
+		Storage:   raftnode.Storage{Logs: files, Stable: files, Snapshots: files},
+		Transport: p.wire, Discovery: directory{c}, Asker: asker{c, p}, Logger: c.opts.Logger,
+		Clock: m.clock,
 	})
 	if err != nil {
 		c.tb.Fatal(err)
 	}
 	hosts, err := driverhost.New(driverhost.Config{
-		State: node, Proposer: node, Retry: 20 * time.Millisecond, StatsEvery: time.Hour, Logger: c.logger.With("node", m.ID),
-		Services: []driverhost.Service{{
-			Host: m.Host(), Node: m.ID, Cluster: ClusterName, Targets: []string{"site-b", "site-c"},
-			Open: c.Array.opener(), Lease: node.NewLease(m.Host()),
-		}},
+		State: node, Proposer: node, Retry: 20 * time.Millisecond, StatsEvery: time.Hour, Logger: c.opts.Logger.With("node", m.ID),
+		Services: c.services(m, node, p),
 	})
 	if err != nil {
 		c.tb.Fatal(err)
 	}
+	p.peer, p.hosts = node, hosts
 	c.mu.Lock()
-	m.Node, m.Hosts, m.up = node, hosts, true
+	m.Node, m.Hosts, m.process, m.up = node, hosts, p, true
 	c.mu.Unlock()
-	c.connect(m)
+	c.net.setProcess(p)
+	c.run(m, p)
+}
+
+// services are those of one process of a member.
+func (c *Cluster) services(m *Member, node *raftnode.Node, p *process) (all []driverhost.Service) {
+	for _, name := range c.opts.Clusters {
+		host := m.HostIn(name)
+		all = append(all, driverhost.Service{
+			Host: host, Node: m.ID, Cluster: name, Targets: []string{"site-b", "site-c"},
+			Open: c.Arrays[name].opener(p), Lease: node.NewLease(host),
+		})
+	}
+	return all
+}
+
+func (c *Cluster) run(m *Member, p *process) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = node.Run(ctx) })
+	wg.Go(func() { _ = p.peer.Run(ctx) })
 	wg.Go(func() {
-		if err := hosts.Run(ctx); err != nil {
+		if err := p.hosts.Run(ctx); err != nil && p.lives() {
 			c.tb.Error(err)
 		}
 	})
+	wg.Go(func() { c.oracle.watch(ctx, m, p) })
 	m.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 }
 
-func (c *Cluster) meta(id string) raftnode.Meta {
-	return raftnode.Meta{Deployment: "test", Raft: id, API: id + ":80", Format: int(fsm.Format), Expect: len(c.Members)}
+func (m *Member) meta() raftnode.Meta {
+	return raftnode.Meta{
+		Deployment: "test", Raft: m.ID, API: m.ID + ":80", Format: int(fsm.Format), Expect: m.expect, HasState: m.disk.used(),
+	}
 }
 
-// Kill ends a member at once: from the first moment nothing of it is heard.
+// clock is what the node of m goes by: it runs at its own rate.
+func (m *Member) clock() time.Duration { return time.Hour + time.Duration(float64(m.c.now())*m.rate) }
+
+func (m *Member) alive() bool {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	return m.up && !m.c.cut[m.ID]
+}
+
+// Kill ends a member at once, as kill -9 does, with its drivers.
 func (c *Cluster) Kill(m *Member) {
-	c.Cut(m)
+	c.crash(m)
+	c.orphans(m, 0)
+}
+
+// KillAgent ends a member at once. Its drivers outlive it: until the leases end that
+// they were last told of, and as much longer as they take to end.
+func (c *Cluster) KillAgent(m *Member, longer time.Duration) {
+	c.crash(m)
+	c.orphans(m, longer)
+}
+
+func (c *Cluster) crash(m *Member) {
 	c.mu.Lock()
+	p := m.process
+	up := m.up
 	m.up = false
 	c.mu.Unlock()
-	m.stop()
+	if !up {
+		return
+	}
+	p.kill()
+	m.disk.crash()
+	c.ending.Go(m.stop)
+}
+
+// orphans is what becomes of the drivers of a member whose agent has died.
+func (c *Cluster) orphans(m *Member, longer time.Duration) {
+	for _, a := range c.Arrays {
+		for _, d := range a.live() {
+			if d.agent != m.process {
+				continue
+			}
+			after := longer
+			if longer > 0 {
+				after += max(c.leases.left(m.ID, d.host), 0)
+			}
+			d.orphan(after)
+		}
+	}
 }
 
 // Stop ends a member as an operator does, who lets it say goodbye.
 func (c *Cluster) Stop(m *Member) {
 	m.stop()
-	c.Cut(m)
+	m.process.kill()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m.up = false
@@ -196,38 +305,36 @@ func (c *Cluster) Stop(m *Member) {
 
 // Restart brings a killed member back with the disk it had.
 func (c *Cluster) Restart(m *Member) {
-	c.setCut(m, false)
+	c.Heal(m)
 	c.start(m)
 }
 
+// Pause stops a member, as SIGSTOP does its process, or with its whole machine.
+func (c *Cluster) Pause(m *Member, machine bool) { m.process.pause(machine) }
+
+// Resume lets a stopped member go on.
+func (c *Cluster) Resume(m *Member) { m.process.resume() }
+
 // Cut separates a member, which goes on running, from all others.
 func (c *Cluster) Cut(m *Member) {
-	c.setCut(m, true)
-	m.trans.DisconnectAll()
-	for _, o := range c.Members {
-		if o.trans != nil {
-			o.trans.Disconnect(raft.ServerAddress(m.ID))
-		}
+	c.mu.Lock()
+	c.cut[m.ID] = true
+	c.mu.Unlock()
+	for _, o := range c.members() {
+		c.net.cut(m.ID, o.ID)
+		c.net.cut(o.ID, m.ID)
 	}
 }
 
 // Heal ends the separation of a member.
 func (c *Cluster) Heal(m *Member) {
-	c.setCut(m, false)
-	c.connect(m)
-}
-
-func (c *Cluster) setCut(m *Member, cut bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut[m.ID] = cut
-}
-
-func (c *Cluster) connect(m *Member) {
-	for _, o := range c.Members {
-		if o != m && o.trans != nil && !c.isCut(o.ID) {
-			m.trans.Connect(o.trans.LocalAddr(), o.trans)
-			o.trans.Connect(m.trans.LocalAddr(), m.trans)
+	c.cut[m.ID] = false
+	c.mu.Unlock()
+	for _, o := range c.members() {
+		if !c.isCut(o.ID) {
+			c.net.join(m.ID, o.ID)
+			c.net.join(o.ID, m.ID)
 		}
 	}
 }
@@ -236,6 +343,21 @@ func (c *Cluster) isCut(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cut[id]
+}
+
+func (c *Cluster) members() []*Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*Member(nil), c.Members...)
+}
+
+func (c *Cluster) member(id string) *Member {
+	for _, m := range c.members() {
+		if m.ID == id {
+			return m
+		}
+	}
+	return nil
 }
 
 // node returns the running node with the given id.
@@ -250,71 +372,12 @@ func (c *Cluster) node(id string) (*raftnode.Node, bool) {
 	return nil, false
 }
 
-// directory is what gossip would tell, always and at once.
-type directory struct{ c *Cluster }
-
-func (d directory) Peers() []raftnode.Peer {
-	var all []raftnode.Peer
-	for _, m := range d.c.Members {
-		p, _ := d.Peer(m.ID)
-		all = append(all, p)
+// voters is how many members there were at the start: all vote.
+func (c *Cluster) voters() (all []*Member) {
+	for _, m := range c.members() {
+		if m.expect > 0 {
+			all = append(all, m)
+		}
 	}
 	return all
 }
-
-func (d directory) Peer(id string) (raftnode.Peer, bool) {
-	return raftnode.Peer{ID: id, Addr: id, Meta: d.c.meta(id), Alive: !d.c.isCut(id)}, true
-}
-
-func (directory) UpdateMeta(raftnode.Meta) error { return nil }
-
-// asker is the network between the nodes' APIs.
-type asker struct {
-	c    *Cluster
-	from string
-}
-
-var errNoRoute = errors.New("no route to host")
-
-type reply struct {
-	answer []byte
-	err    error
-}
-
-// deliver takes a question to a node, which may answer it after its sender has
-// given up or was cut off.
-func (a asker) deliver(node *raftnode.Node, method string, body []byte) reply {
-	late, cancel := context.WithTimeout(context.Background(), answerTimeout)
-	defer cancel()
-	if err := a.c.travel(late); err != nil {
-		return reply{err: err}
-	}
-	answer, err := node.Answer(late, a.from, method, body)
-	return reply{answer, err}
-}
-
-// answerTimeout is how long a node works on a question whose sender may be gone.
-const answerTimeout = 2 * time.Second
-
-func (a asker) Ask(ctx context.Context, id, _, method string, body []byte) ([]byte, error) {
-	node, ok := a.c.node(id)
-	if !ok || a.c.isCut(id) || a.c.isCut(a.from) {
-		return nil, errNoRoute
-	}
-	replies := make(chan reply, 1)
-	a.c.inFlight.Go(func() { replies <- a.deliver(node, method, body) }) //nolint:contextcheck // it outlives its sender on purpose
-	select {
-	case r := <-replies:
-		if err := a.c.travel(ctx); err != nil {
-			return nil, err
-		}
-		if a.c.isCut(id) || a.c.isCut(a.from) {
-			return nil, errNoRoute // the answer is lost
-		}
-		return r.answer, r.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-var _ raftnode.Discovery = directory{}

@@ -15,7 +15,7 @@ import (
 
 // Live returns the members that run and are not cut off.
 func (c *Cluster) Live() []*Member {
-	return slices.DeleteFunc(slices.Clone(c.Members), func(m *Member) bool {
+	return slices.DeleteFunc(c.members(), func(m *Member) bool {
 		_, up := c.node(m.ID)
 		return !up || c.isCut(m.ID)
 	})
@@ -59,18 +59,29 @@ func (c *Cluster) Eventually(what string, ok func() bool) {
 	c.tb.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			c.tb.Fatalf("gave up waiting for: %s\n%s", what, c.describe())
 		}
 	}
 }
 
-// Ask proposes a command at m, as its API would.
+// Ask proposes a command at m, as its API would. What is acknowledged is checked in
+// the end to be committed.
 func (c *Cluster) Ask(m *Member, within time.Duration, cmd fsm.Command) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	_, err := m.Node.Propose(ctx, uuid.NewString(), cmd)
+	c.mu.Lock()
+	node, p := m.Node, m.process
+	c.mu.Unlock()
+	request := uuid.NewString()
+	index, err := node.Propose(ctx, request, cmd)
+	if !p.runs() {
+		return errKilled // nobody hears of it
+	}
+	if err == nil {
+		c.oracle.promise(index, request, fmt.Sprintf("%T at %s", cmd, m.ID))
+	}
 	return err
 }
 
@@ -105,33 +116,42 @@ func (c *Cluster) Phase(id string, phase fsm.Phase) func() bool {
 	}
 }
 
-// AllServe reports whether every live member works against the committed site
-// and would admit calls, unless the cluster is held or frozen.
+// AllServe reports whether every live member works against the committed sites
+// and would admit calls, unless a cluster is held or frozen.
 func (c *Cluster) AllServe() bool {
 	live := c.Live()
-	return len(live) > 0 && !slices.ContainsFunc(live, func(m *Member) bool {
-		cl := c.Cluster(m)
-		if cl.Epoch == 0 || c.Array.toldEpoch(m.Host()) != cl.Epoch || c.Array.site(m.Host()) != cl.ActiveBackendID {
-			return true
+	return len(live) > 0 && !slices.ContainsFunc(live, func(m *Member) bool { return !c.serves(m) })
+}
+
+func (c *Cluster) serves(m *Member) bool {
+	for name, array := range c.Arrays {
+		var cl fsm.Cluster
+		m.Node.View(func(s *fsm.State) { cl, _ = s.Cluster(name) })
+		host := m.HostIn(name)
+		if cl.Epoch == 0 || !cl.Held && (array.toldEpoch(host) != cl.Epoch || array.site(host) != cl.ActiveBackendID) {
+			return false
 		}
-		return m.Hosts.Ready() != nil
-	})
+	}
+	return m.Hosts.Ready() == nil
 }
 
 // Quiet reports whether no failover is unfinished, and all members run, agree on
-// all of the state and work against its site.
+// all of the state and work against its sites.
 func (c *Cluster) Quiet() bool {
 	live := c.Live()
-	if len(live) < len(c.Members) || !c.Cluster(live[0]).Held && !c.AllServe() {
+	if len(live) < len(c.members()) || !c.AllServe() {
 		return false
 	}
 	var first uint64
 	for i, m := range live {
 		var index uint64
-		var unfinished bool
+		unfinished := false
 		m.Node.View(func(s *fsm.State) {
 			index = s.Index()
-			_, unfinished = s.Unfinished(ClusterName)
+			for name := range c.Arrays {
+				_, is := s.Unfinished(name)
+				unfinished = unfinished || is
+			}
 		})
 		if i == 0 {
 			first = index
@@ -158,7 +178,7 @@ func (c *Cluster) agree(members []*Member) bool {
 
 func (c *Cluster) describe() string {
 	var text strings.Builder
-	for _, m := range c.Members {
+	for _, m := range c.members() {
 		if _, up := c.node(m.ID); !up {
 			fmt.Fprintf(&text, "%s: down\n", m.ID)
 			continue

@@ -1,0 +1,190 @@
+package clustertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-storage/lockstep/cmd/internal/history"
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// within is a client's patience.
+func (s *story) within() time.Duration {
+	return 300*time.Millisecond + time.Duration(s.rnd.Int64N(int64(2*time.Second)))
+}
+
+// do has a client ask for something, beside all that goes on.
+func (s *story) do(m *Member, r history.Request, cmd fsm.Command, accepted func()) {
+	if _, up := s.c.node(m.ID); !up {
+		return
+	}
+	within, client := s.within(), s.rnd.IntN(8)
+	s.clients.Go(func() {
+		answered := s.c.History.Begin(client, r)
+		err := s.c.Ask(m, within, cmd)
+		answer := answerOf(err)
+		answered(answer)
+		s.note("%s %s at %s: %v", r.Kind, r.ID, m.ID, err)
+		if answer.Code == "" && accepted != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			accepted()
+		}
+		kind := "accepted"
+		switch {
+		case answer.Unknown:
+			kind = "unknown"
+		case answer.Code != "":
+			kind = "refused"
+		}
+		s.stats.Add(fmt.Sprintf("client: %s %s", r.Kind, kind), 1)
+	})
+}
+
+// answerOf is what a client knows after an error of Propose.
+func answerOf(err error) history.Answer {
+	var refusal *fsm.Refusal
+	switch {
+	case err == nil:
+		return history.Answer{}
+	case errors.As(err, &refusal) && fsm.CodeOf(err) != fsm.ErrNoLeader:
+		return history.Answer{Code: refusal.Code}
+	}
+	return history.Answer{Unknown: true}
+}
+
+func (s *story) failover(m *Member, cluster string) {
+	target := []string{fsm.DefaultBackendID, "site-b", "site-c"}[s.rnd.IntN(3)]
+	mode := []fsm.Mode{fsm.Forced, fsm.Planned}[s.rnd.IntN(2)]
+	id := s.name("f")
+	s.note("%s failover %s of %s to %s asked of %s", mode, id, cluster, target, m.ID)
+	s.do(m, history.Request{Kind: history.RequestFailover, Cluster: cluster, ID: id, Target: target},
+		fsm.RequestFailover{ID: id, Cluster: cluster, Target: target, Mode: mode}, func() { s.asked = append(s.asked, id) })
+}
+
+// abort aborts the latest failover that was asked for.
+func (s *story) abort(m *Member, cluster string) {
+	id := s.last(s.asked)
+	if id == "" {
+		return
+	}
+	cl := cluster
+	m.Node.View(func(st *fsm.State) {
+		if f, ok := st.Failover(id); ok {
+			cl = f.Cluster
+		}
+	})
+	s.do(m, history.Request{Kind: history.AbortFailover, Cluster: cl, ID: id}, fsm.AbortFailover{ID: id}, nil)
+}
+
+// last is the newest of some names.
+func (s *story) last(of []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(of) == 0 {
+		return ""
+	}
+	return of[len(of)-1]
+}
+
+func (s *story) pick(of []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(of) == 0 {
+		return ""
+	}
+	return of[s.rnd.IntN(len(of))]
+}
+
+func (s *story) freeze(m *Member, cluster string) {
+	frozen := s.rnd.IntN(3) == 0
+	s.do(m, history.Request{Kind: history.SetFrozen, Cluster: cluster, Frozen: frozen}, fsm.SetFrozen{Cluster: cluster, Frozen: frozen}, nil)
+	if _, up := s.c.node(m.ID); up {
+		within := s.within()
+		s.clients.Go(func() { _ = s.c.Ask(m, within, fsm.SetClusterDisabled{Cluster: cluster}) }) // or no volume is created after a failover
+	}
+}
+
+func (s *story) volume(m *Member, cluster string) {
+	host := m.HostIn(cluster)
+	v := s.pick(s.volumes)
+	n := s.rnd.IntN(10)
+	if v == "" {
+		n = 0
+	}
+	switch {
+	case n < 5:
+		id, replicated := s.name("v"), s.rnd.IntN(4) > 0
+		s.do(m, history.Request{Kind: history.CreateVolume, ID: id, Size: 1},
+			fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: host, Replicated: replicated}},
+			func() { s.volumes = append(s.volumes, id) })
+	case n < 6:
+		s.do(m, history.Request{Kind: history.DeleteVolume, ID: v}, fsm.DeleteVolume{ID: v, Host: host}, nil)
+	case n < 8:
+		size := 1 + s.rnd.Int64N(5)
+		s.do(m, history.Request{Kind: history.ExtendVolume, ID: v, Size: size}, fsm.ExtendVolume{ID: v, Size: size, Host: host}, nil)
+	case n < 9:
+		id := s.name("s")
+		s.do(m, history.Request{Kind: history.CreateSnapshot, ID: id},
+			fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: id, VolumeID: v}, Host: host}, func() { s.snapshots = append(s.snapshots, id) })
+	default:
+		if id := s.pick(s.snapshots); id != "" {
+			s.do(m, history.Request{Kind: history.DeleteSnapshot, ID: id}, fsm.DeleteSnapshot{ID: id, Host: host}, nil)
+		}
+	}
+}
+
+// read makes a linearizable read.
+func (s *story) read(m *Member, cluster string) {
+	node, up := s.c.node(m.ID)
+	if !up {
+		return
+	}
+	v, f := s.pick(s.volumes), s.pick(s.asked)
+	r := history.Request{Kind: history.ReadCluster, Cluster: cluster}
+	switch n := s.rnd.IntN(3); {
+	case n == 0 && v != "":
+		r = history.Request{Kind: history.ReadVolume, ID: v}
+	case n == 1 && f != "":
+		r = history.Request{Kind: history.ReadFailover, ID: f}
+	}
+	p, within, client := m.process, s.within(), s.rnd.IntN(8)
+	s.clients.Go(func() {
+		answered := s.c.History.Begin(client, r)
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		err := node.Linearize(ctx)
+		var a history.Answer
+		node.View(func(st *fsm.State) { a = seen(st, r) })
+		if err != nil || !p.runs() {
+			return // nobody heard the answer
+		}
+		s.stats.Add("client: linearizable read", 1)
+		answered(a)
+	})
+}
+
+// seen is what a reader sees.
+func seen(st *fsm.State, r history.Request) history.Answer {
+	if r.Kind == history.ReadVolume {
+		if v, ok := st.Volume(r.ID); ok {
+			return history.Answer{Status: string(v.Status), Size: v.Size}
+		}
+	}
+	if r.Kind == history.ReadFailover {
+		if f, ok := st.Failover(r.ID); ok {
+			return history.Answer{Phase: f.Phase}
+		}
+	}
+	cl, ok := st.Cluster(r.Cluster)
+	if !ok {
+		return history.Answer{Code: fsm.ErrNotFound}
+	}
+	f, _ := st.Failover(cl.Failover)
+	return history.Answer{
+		Epoch: cl.Epoch, Active: cl.ActiveBackendID, Frozen: new(cl.Frozen), Status: string(cl.ReplicationStatus),
+		Failover: cl.Failover, Phase: f.Phase,
+	}
+}

@@ -1,0 +1,445 @@
+package clustertest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// disk is what a node keeps when its process dies: Raft's log, its vote and its
+// snapshots. A write is acknowledged once it is synced. What a crash finds
+// unacknowledged may be there afterwards, in part: of several entries any prefix.
+type disk struct {
+	name  string
+	rnd   *rand.Rand
+	stats *Coverage
+
+	mu      sync.Mutex
+	content *content
+	pending map[*write]struct{} // writes that nobody was told the end of
+	latency time.Duration       // of each write
+	stalled chan struct{}       // closed when the disk answers again; nil unless it hangs
+	failing error               // what writes end with
+	fatal   func()              // the process panics: Raft does if it cannot keep its term
+
+	// archive is every entry that was ever in the log and was not taken out of
+	// it for a conflict, for the checker.
+	archive map[uint64]*raft.Log
+
+	// liar makes the disk acknowledge entries before it has synced them: a crash
+	// loses those of the last moments. No real one may do that; the checker must
+	// see it.
+	liar bool
+}
+
+// content is what a disk holds.
+type content struct {
+	logs        map[uint64]*raft.Log
+	first, last uint64
+	keys        map[string]string
+	snapshots   []*snapshot // newest first
+}
+
+type snapshot struct {
+	meta raft.SnapshotMeta
+	data []byte
+}
+
+// write is one write under way. Keep makes a part of it durable, up to n of its
+// units.
+type write struct {
+	units int
+	keep  func(n int)
+}
+
+const lieFor = 300 * time.Millisecond // how long a liar takes to sync
+
+func newDisk(name string, rnd *rand.Rand) *disk {
+	d := &disk{name: name, rnd: rnd, pending: map[*write]struct{}{}, archive: map[uint64]*raft.Log{}}
+	d.wipe()
+	return d
+}
+
+// wipe empties the disk.
+func (d *disk) wipe() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.content = &content{logs: map[uint64]*raft.Log{}, keys: map[string]string{}}
+}
+
+// open opens the disk for a process. What it holds from then on is the process's
+// own until it crashes.
+func (d *disk) open(p *process) files {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return files{disk: d, process: p, content: d.content}
+}
+
+// used reports whether there is anything on the disk.
+func (d *disk) used() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.content.last > 0 || len(d.content.snapshots) > 0
+}
+
+// crash decides what becomes of the writes that are under way when their process
+// dies. Nothing that the process does afterwards reaches the disk.
+func (d *disk) crash() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.pending {
+		w.keep(d.rnd.IntN(w.units + 1))
+	}
+	clear(d.pending)
+	d.stalled, d.failing = nil, nil
+	// The goroutines of the process that has died may go on reading what it saw.
+	d.content = d.content.clone()
+	for c := d.content; d.liar && c.last > 0; {
+		e := c.logs[c.last]
+		if e == nil || time.Since(e.AppendedAt) > lieFor {
+			return
+		}
+		c.drop(c.last, c.last)
+	}
+}
+
+func (c *content) clone() *content {
+	return &content{
+		logs: maps.Clone(c.logs), first: c.first, last: c.last, keys: maps.Clone(c.keys), snapshots: slices.Clone(c.snapshots),
+	}
+}
+
+// stall makes the disk hang, or answer again.
+func (d *disk) stall(hang bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case hang && d.stalled == nil:
+		d.stalled = make(chan struct{})
+	case !hang && d.stalled != nil:
+		close(d.stalled)
+		d.stalled = nil
+	}
+}
+
+// fail makes every write end with an error; nil heals the disk.
+func (d *disk) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failing = err
+}
+
+func (d *disk) setLatency(latency time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.latency = latency
+}
+
+// archived returns an entry that was in the log.
+func (d *disk) archived(index uint64) (*raft.Log, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.archive[index]
+	return e, ok
+}
+
+func (c *content) add(e *raft.Log) {
+	if c.first == 0 {
+		c.first = e.Index
+	}
+	c.last = max(c.last, e.Index)
+	c.logs[e.Index] = e
+}
+
+func (c *content) drop(from, to uint64) {
+	from, to = max(from, c.first), min(to, c.last)
+	if c.last == 0 || from > to {
+		return
+	}
+	for i := from; i <= to; i++ {
+		delete(c.logs, i)
+	}
+	switch {
+	case from == c.first && to == c.last:
+		c.first, c.last = 0, 0
+	case from == c.first:
+		c.first = to + 1
+	default: // the end: Raft takes out nothing in the middle
+		c.last = from - 1
+	}
+}
+
+// files is a disk as one process has it open.
+type files struct {
+	*disk
+	process *process
+	content *content
+}
+
+var (
+	_ raft.LogStore      = files{}
+	_ raft.StableStore   = files{}
+	_ raft.SnapshotStore = files{}
+
+	errNoSpace = errors.New("no space left on device")
+	errIO      = errors.New("input/output error")
+)
+
+// do makes a write durable: keep is called with the number of units that are.
+func (f files) do(units int, keep func(n int)) error {
+	if !f.process.runs() {
+		return errKilled
+	}
+	w := &write{units: units, keep: keep}
+	f.mu.Lock()
+	f.pending[w] = struct{}{}
+	latency := f.latency
+	f.mu.Unlock()
+	if latency > 0 {
+		<-time.After(latency)
+	}
+	for {
+		f.mu.Lock()
+		stalled := f.stalled
+		if stalled == nil {
+			err := f.finish(w)
+			f.mu.Unlock()
+			if !f.process.runs() {
+				return errKilled // nobody hears of it
+			}
+			return err
+		}
+		f.mu.Unlock()
+		select {
+		case <-stalled:
+		case <-f.process.died:
+			return errKilled
+		}
+	}
+}
+
+// finish ends a write, well or badly. f.mu is held.
+func (f files) finish(w *write) error {
+	_, under := f.pending[w]
+	delete(f.pending, w)
+	switch {
+	case !under || !f.process.lives():
+		return errKilled // a crash has decided what became of it
+	case f.failing != nil:
+		return f.failing
+	}
+	w.keep(w.units)
+	return nil
+}
+
+// read waits while the process may not read.
+func (f files) read() error {
+	if !f.process.runs() {
+		return errKilled
+	}
+	return nil
+}
+
+// FirstIndex implements [raft.LogStore].
+func (f files) FirstIndex() (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.content.first, nil
+}
+
+// LastIndex implements [raft.LogStore].
+func (f files) LastIndex() (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.content.last, nil
+}
+
+// GetLog implements [raft.LogStore].
+func (f files) GetLog(index uint64, log *raft.Log) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, ok := f.content.logs[index]
+	if !ok {
+		return raft.ErrLogNotFound
+	}
+	*log = *e
+	return nil
+}
+
+// IsMonotonic implements [raft.MonotonicLogStore]: like the default store, it has
+// no gaps, so Raft empties it when it installs a snapshot.
+func (f files) IsMonotonic() bool { return true }
+
+// StoreLog implements [raft.LogStore].
+func (f files) StoreLog(log *raft.Log) error { return f.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements [raft.LogStore].
+func (f files) StoreLogs(logs []*raft.Log) error {
+	return f.do(len(logs), func(n int) {
+		for _, log := range logs[:n] {
+			e := new(*log)
+			f.content.add(e)
+			f.archive[e.Index] = e
+		}
+	})
+}
+
+// DeleteRange implements [raft.LogStore].
+func (f files) DeleteRange(from, to uint64) error {
+	return f.do(1, func(n int) {
+		if n == 0 {
+			return
+		}
+		if to >= f.content.last { // a conflict with the leader; a compaction leaves the last entries
+			maps.DeleteFunc(f.archive, func(i uint64, _ *raft.Log) bool { return i >= from })
+		}
+		f.content.drop(from, to)
+	})
+}
+
+// Set implements [raft.StableStore].
+func (f files) Set(key, value []byte) error {
+	return f.do(1, func(n int) {
+		if n == 1 {
+			f.content.keys[string(key)] = string(value)
+		}
+	})
+}
+
+// errNotFound is what Raft takes for a key that has never been set.
+var errNotFound = errors.New("not found")
+
+// Get implements [raft.StableStore].
+func (f files) Get(key []byte) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	value, ok := f.content.keys[string(key)]
+	if !ok {
+		return nil, errNotFound
+	}
+	return []byte(value), nil
+}
+
+// SetUint64 implements [raft.StableStore]. Raft panics if it cannot keep its term,
+// so a failing disk kills the process here.
+func (f files) SetUint64(key []byte, value uint64) error {
+	err := f.Set(key, fmt.Append(nil, value))
+	if err != nil && string(key) == "CurrentTerm" {
+		if f.process.lives() {
+			f.fatal()
+		}
+		return nil
+	}
+	return err
+}
+
+// GetUint64 implements [raft.StableStore].
+func (f files) GetUint64(key []byte) (uint64, error) {
+	text, err := f.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	var value uint64
+	_, err = fmt.Sscan(string(text), &value)
+	return value, err
+}
+
+const snapshotsKept = 2
+
+// Create implements [raft.SnapshotStore].
+func (f files) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, _ raft.Transport,
+) (raft.SnapshotSink, error) {
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	return &sink{files: f, meta: raft.SnapshotMeta{
+		Version: version, ID: fmt.Sprintf("%d-%d-%d", term, index, time.Now().UnixNano()), Index: index, Term: term,
+		Configuration: configuration, ConfigurationIndex: configurationIndex,
+	}}, nil
+}
+
+// List implements [raft.SnapshotStore].
+func (f files) List() ([]*raft.SnapshotMeta, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []*raft.SnapshotMeta
+	for _, s := range f.content.snapshots {
+		all = append(all, new(s.meta))
+	}
+	return all, nil
+}
+
+// Open implements [raft.SnapshotStore].
+func (f files) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if err := f.read(); err != nil {
+		return nil, nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.content.snapshots {
+		if s.meta.ID == id {
+			return new(s.meta), io.NopCloser(bytes.NewReader(s.data)), nil
+		}
+	}
+	return nil, nil, fmt.Errorf("snapshot %s: %w", id, errNotFound)
+}
+
+// sink is a snapshot that is being written. It is there, as a whole, once it has
+// been closed.
+type sink struct {
+	files
+	meta raft.SnapshotMeta
+	data bytes.Buffer
+	done bool
+}
+
+// ID implements [raft.SnapshotSink].
+func (s *sink) ID() string { return s.meta.ID }
+
+// Write implements [io.Writer].
+func (s *sink) Write(p []byte) (int, error) { return s.data.Write(p) }
+
+// Cancel implements [raft.SnapshotSink].
+func (s *sink) Cancel() error {
+	s.done = true
+	return nil
+}
+
+// Close implements [io.Closer].
+func (s *sink) Close() error {
+	if s.done {
+		return nil
+	}
+	s.done = true
+	s.meta.Size = int64(s.data.Len())
+	return s.do(1, func(n int) {
+		if n == 0 {
+			return
+		}
+		s.dropUncertain(s.meta)
+		c := s.content
+		c.snapshots = append([]*snapshot{{s.meta, s.data.Bytes()}}, c.snapshots...)
+		slices.SortStableFunc(c.snapshots, func(a, b *snapshot) int { return int(b.meta.Index) - int(a.meta.Index) }) //nolint:gosec // small
+		c.snapshots = c.snapshots[:min(len(c.snapshots), snapshotsKept)]
+	})
+}
+
+// dropUncertain takes from the archive what a snapshot replaces. It may have come
+// from a leader, and the entries below it from an earlier one whose were never
+// committed. d.mu is held.
+func (d *disk) dropUncertain(meta raft.SnapshotMeta) {
+	if e, ok := d.archive[meta.Index]; ok && e.Term == meta.Term {
+		return // this log leads to the snapshot
+	}
+	d.stats.Add("disk: snapshot installed", 1)
+	maps.DeleteFunc(d.archive, func(i uint64, _ *raft.Log) bool { return i <= meta.Index })
+}

@@ -1,0 +1,93 @@
+package clustertest
+
+import (
+	"sync"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/raftnode"
+)
+
+// process is one run of a node. Everything that reaches the world outside it goes
+// through runs: messages, the disk, calls of the driver. So a process that is
+// killed has no effect from that moment on, although its goroutines take a moment
+// to end, and one that is stopped (SIGSTOP) has none until it goes on.
+//
+// What is not covered: the goroutines of a stopped process go on computing until
+// they want something of the world, and its timers fire in time and not late. A
+// stopped leader may therefore notice in its sleep that it has lost its followers;
+// a disk that hangs (see disk) makes it miss that, as Raft's own loop then stands.
+type process struct {
+	node string
+	died chan struct{} // closed by kill
+
+	wire  *wire
+	peer  *raftnode.Node
+	hosts *driverhost.Host
+
+	mu      sync.Mutex
+	dead    bool
+	machine bool          // stopped together with its drivers
+	paused  chan struct{} // closed when the process goes on; nil while it runs
+}
+
+func newProcess(node string) *process { return &process{node: node, died: make(chan struct{})} }
+
+// runs waits while the process is stopped, and reports whether it lives.
+func (p *process) runs() bool {
+	for {
+		p.mu.Lock()
+		dead, paused := p.dead, p.paused
+		p.mu.Unlock()
+		if dead {
+			return false
+		}
+		if paused == nil {
+			return true
+		}
+		select {
+		case <-paused:
+		case <-p.died:
+		}
+	}
+}
+
+func (p *process) lives() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.dead
+}
+
+// machineStopped reports whether the whole machine stands still, with the drivers.
+func (p *process) machineStopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused != nil && p.machine
+}
+
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.dead {
+		p.dead = true
+		close(p.died)
+	}
+}
+
+// pause stops the process, with its machine or alone.
+func (p *process) pause(machine bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paused == nil {
+		p.paused, p.machine = make(chan struct{}), machine
+	}
+}
+
+// resume lets a stopped process go on.
+func (p *process) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paused != nil {
+		close(p.paused)
+		p.paused = nil
+	}
+}

@@ -1,0 +1,250 @@
+package clustertest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// story is one random history of a deployment.
+type story struct {
+	t       *testing.T
+	c       *Cluster
+	rnd     *rand.Rand
+	stats   *Coverage
+	clients sync.WaitGroup
+	broken  map[*Member]func() // how to mend each member that is broken
+	links   []func()           // how to mend each link that is cut
+	joined  int
+	serial  int
+
+	mu        sync.Mutex
+	notes     strings.Builder
+	asked     []string // failovers that clients asked for
+	volumes   []string
+	snapshots []string
+}
+
+func newStory(t *testing.T, seed int64, stats *Coverage) *story {
+	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
+	opts := Options{
+		Size: 3 + 2*rnd.IntN(2), Seed: uint64(seed), Logger: nodeLog(t), Stats: stats,
+		Snapshots: rnd.IntN(2) == 0,
+	}
+	if rnd.IntN(2) == 0 {
+		opts.Drift = lease().ClockError
+	}
+	if rnd.IntN(4) == 0 {
+		opts.Clusters = []string{ClusterName, "other@bb"}
+	}
+	s := &story{t: t, rnd: rnd, stats: stats, broken: map[*Member]func(){}}
+	s.c = Start(t, opts)
+	s.c.net.setWeather(weathers[rnd.IntN(len(weathers))])
+	letGo := time.Duration(rnd.Int64N(int64(lease().Kill)))
+	for _, name := range opts.Clusters {
+		if rnd.IntN(2) == 0 {
+			s.c.Arrays[name].Moody(rand.New(rand.NewPCG(uint64(seed), 1)), letGo)
+		}
+	}
+	for _, m := range s.c.Members {
+		if rnd.IntN(4) == 0 {
+			m.disk.setLatency(time.Duration(rnd.Int64N(int64(10 * time.Millisecond))))
+		}
+	}
+	return s
+}
+
+// weathers are how the network can be during a whole history.
+var weathers = []Weather{
+	nil,
+	func(rnd *rand.Rand) (time.Duration, bool, bool) {
+		return time.Duration(rnd.Int64N(int64(20 * time.Millisecond))), rnd.IntN(100) == 0, rnd.IntN(50) == 0
+	},
+	func(rnd *rand.Rand) (time.Duration, bool, bool) {
+		if rnd.IntN(10) > 0 {
+			return time.Duration(rnd.Int64N(int64(5 * time.Millisecond))), false, false
+		}
+		return time.Duration(rnd.Int64N(int64(lease().Duration))), rnd.IntN(5) == 0, rnd.IntN(5) == 0
+	},
+}
+
+// run breaks and mends the deployment, and judges it.
+func (s *story) run() {
+	for range *events {
+		<-time.After(time.Duration(s.rnd.Int64N(int64(500 * time.Millisecond))))
+		s.event()
+		s.check()
+	}
+	s.heal()
+	s.clients.Wait()
+	s.settle()
+	s.check()
+}
+
+// check looks for violations that were seen so far.
+func (s *story) check() {
+	for name, a := range s.c.Arrays {
+		for _, v := range a.Violations() {
+			s.t.Errorf("%s: %s", name, v)
+		}
+	}
+	for _, v := range s.c.oracle.Violations() {
+		s.t.Error(v)
+	}
+	if s.t.Failed() {
+		s.note("FAILED")
+		s.t.FailNow()
+	}
+}
+
+func (s *story) note(format string, args ...any) {
+	line := fmt.Sprintf("%8.3fs %s", s.c.now().Seconds(), fmt.Sprintf(format, args...))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(&s.notes, line)
+	if *verbose {
+		s.t.Log(line)
+	}
+}
+
+// text is all that is known of the history, for people.
+func (s *story) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var text strings.Builder
+	text.WriteString(s.notes.String())
+	text.WriteString("\nclients:\n")
+	for _, op := range s.c.History.Operations() {
+		fmt.Fprintf(&text, "%8.3fs %8.3fs client %d: %+v: %+v\n", op.Begin.Seconds(), op.End.Seconds(), op.Client, op.Request, op.Answer)
+	}
+	text.WriteString("\ncommitted:\n")
+	s.c.oracle.write(&text)
+	for name, a := range s.c.Arrays {
+		for _, v := range a.Violations() {
+			fmt.Fprintf(&text, "%s: %s\n", name, v)
+		}
+	}
+	for _, v := range s.c.oracle.Violations() {
+		fmt.Fprintln(&text, v)
+	}
+	return text.String()
+}
+
+// event does one random thing.
+func (s *story) event() {
+	m := s.someone()
+	cluster := s.c.opts.Clusters[s.rnd.IntN(len(s.c.opts.Clusters))]
+	switch n := s.rnd.IntN(100); {
+	case n < 24:
+		s.fault(m, cluster)
+	case n < 40:
+		s.mendOne()
+	case n < 56:
+		s.failover(m, cluster)
+	case n < 60:
+		s.abort(m, cluster)
+	case n < 64:
+		s.freeze(m, cluster)
+	case n < 80:
+		s.volume(m, cluster)
+	default:
+		s.read(m, cluster)
+	}
+}
+
+// someone is a random member, the leader more often than others.
+func (s *story) someone() *Member {
+	all := s.c.members()
+	m := all[s.rnd.IntN(len(all))]
+	if s.rnd.IntN(3) == 0 {
+		for _, o := range s.c.Live() {
+			if o.Node.Status().Leader == o.ID {
+				return o
+			}
+		}
+	}
+	return m
+}
+
+func (s *story) name(kind string) string {
+	s.serial++
+	return fmt.Sprintf("%s%d", kind, s.serial)
+}
+
+// settle waits until all is quiet, opens what is closed, and compares what there
+// is with what there should be.
+func (s *story) settle() {
+	s.g5EveryFailoverEnds()
+	for _, name := range s.c.opts.Clusters {
+		s.reopen(name)
+	}
+	s.c.Eventually("every volume operation has ended", s.nothingOwed)
+	s.c.Eventually("quiet and agreed", s.c.Quiet)
+	leader := s.c.Leader()
+	state := leader.Node.Clone()
+	s.c.oracle.finish(s.c.members(), state.Index())
+	s.c.oracle.g13Same(leader.ID, state)
+	for name, a := range s.c.Arrays {
+		cl, _ := state.Cluster(name)
+		if a.Promoted() != cl.ActiveBackendID {
+			s.t.Errorf("G3: %s is on %q, its array on %q", name, cl.ActiveBackendID, a.Promoted())
+		}
+	}
+}
+
+// g5EveryFailoverEnds: in bounded time after all is mended.
+func (s *story) g5EveryFailoverEnds() {
+	s.c.Eventually("G5: quiet and agreed", s.c.Quiet)
+	state := s.c.Leader().Node.Clone()
+	for _, id := range s.asked {
+		if f, ok := state.Failover(id); ok && !f.Phase.Terminal() {
+			s.t.Errorf("G5: failover %s is still %s", id, f.Phase)
+		}
+	}
+}
+
+// reopen thaws a cluster, and has a failback open gates that are held closed (G9).
+func (s *story) reopen(name string) {
+	cl, _ := s.c.Leader().Node.Clone().Cluster(name)
+	if cl.Frozen {
+		s.must(fsm.SetFrozen{Cluster: name})
+	}
+	if !cl.Held {
+		return
+	}
+	for _, m := range s.c.Live() {
+		if _, serves := m.Hosts.Serves(name); serves {
+			s.t.Errorf("G9: %s serves although something may be promoted", m.ID)
+		}
+	}
+	id := s.name("f")
+	s.must(fsm.RequestFailover{ID: id, Cluster: name, Target: fsm.DefaultBackendID, Mode: fsm.Forced})
+	s.c.Eventually("G9: the failback opens the gates", s.c.Phase(id, fsm.Done))
+}
+
+// must asks for something that nothing is in the way of any more.
+func (s *story) must(cmd fsm.Command) {
+	if err := s.c.Ask(s.c.Leader(), 20*time.Second, cmd); err != nil {
+		s.t.Fatalf("%T: %v", cmd, err)
+	}
+}
+
+func (s *story) nothingOwed() bool {
+	state := s.c.Leader().Node.Clone()
+	for v := range state.Volumes(0) {
+		if v.Status == fsm.StatusCreating || v.Status == fsm.StatusDeleting || v.Status == fsm.StatusExtending {
+			return false
+		}
+	}
+	for sn := range state.Snapshots(0) {
+		if sn.Status == fsm.StatusCreating || sn.Status == fsm.StatusDeleting {
+			return false
+		}
+	}
+	return true
+}
