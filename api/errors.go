@@ -75,6 +75,8 @@ func statusOf(code fsm.Code) (cinder, v1 int) {
 		return http.StatusServiceUnavailable, http.StatusServiceUnavailable
 	case fsm.ErrTooLarge:
 		return http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge
+	case fsm.ErrNoSpace:
+		return http.StatusServiceUnavailable, http.StatusInsufficientStorage
 	case fsm.ErrInternal:
 		return http.StatusInternalServerError, http.StatusInternalServerError
 	}

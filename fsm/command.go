@@ -39,6 +39,16 @@ type Command interface {
 	apply(s *State, m Meta) error
 }
 
+// Grows reports whether cmd asks for something new that is to be kept: it is
+// refused first when space runs out. Failovers, reports and deletions are not.
+func Grows(cmd Command) bool {
+	switch cmd.(type) {
+	case CreateVolume, ExtendVolume, CreateSnapshot, CreateVolumeType:
+		return true
+	}
+	return false
+}
+
 // maxRequests is how many outcomes are remembered for repeated request ids. A
 // client repeats a request within seconds; this is minutes of the heaviest load.
 const maxRequests = 1 << 14

@@ -26,6 +26,7 @@ const (
 	ErrNotLeader   Code = "not_leader"   // ask the leader
 	ErrNoLeader    Code = "no_leader"    // nobody leads; try again
 	ErrTooLarge    Code = "too_large"    // over a limit of the log
+	ErrNoSpace     Code = "no_space"     // a node has no space left for the log
 	ErrInternal    Code = "internal"     // a fault of Lockstep
 )
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -57,10 +58,14 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	p.disk = newDiskWatch(place.Dir, cfg.Logger)
 	cfg.disk = p.disk
 	p.stores, err = openStores(StoreConfig{Dir: place.Dir, LogStore: place.LogStore, Failed: p.disk.fail, Logger: cfg.Logger})
+	if errors.Is(err, unix.ENOSPC) {
+		return nil, &DiskError{Dir: place.Dir, Err: err}
+	}
 	if err != nil {
 		return nil, &DataError{Dir: place.Dir, Err: err}
 	}
 	undo = append(undo, p.stores.close)
+	p.disk.reserve = p.stores.reserve
 	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
 	transport, err := newTransport(ctx, TransportConfig{
 		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, Peers: place.Certificates, Logger: cfg.Logger,

@@ -112,6 +112,9 @@ func (n *Node) apply(ctx context.Context, from string, entry []byte) (applyAnswe
 	if n.cfg.disk.dead() {
 		return applyAnswer{}, fsm.ErrNotLeader
 	}
+	if err := n.roomFor(cmd); err != nil {
+		return applyAnswer{}, err
+	}
 	future, err := await(ctx, n, func(timeout time.Duration) raft.ApplyFuture { return n.raft.Apply(entry, timeout) })
 	if err != nil {
 		return applyAnswer{}, err
@@ -124,6 +127,17 @@ func (n *Node) apply(ctx context.Context, from string, entry []byte) (applyAnswe
 		}
 	}
 	return done, nil
+}
+
+// roomFor refuses what grows when there is no space for it.
+func (n *Node) roomFor(cmd fsm.Command) error {
+	n.mu.Lock()
+	r := n.reign
+	n.mu.Unlock()
+	if r == nil || !fsm.Grows(cmd) {
+		return nil
+	}
+	return r.room()
 }
 
 // propose commits what this node decided as the leader. It is never forwarded.

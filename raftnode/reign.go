@@ -21,6 +21,7 @@ type reign struct {
 	caught    chan struct{} // closed once all that earlier leaders committed is applied here
 	committed chan struct{} // of capacity one: something was, see spread
 	logger    hclog.Logger
+	space     shortages
 
 	mu      sync.Mutex
 	number  uint64           // the term; set before caught is closed
@@ -50,6 +51,7 @@ func (r *reign) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.node.tendMembers(ctx) })
 	wg.Go(func() { r.spread(ctx) })
+	wg.Go(func() { r.tendSpace(ctx) })
 	r.coordinate(ctx)
 	wg.Wait()
 }

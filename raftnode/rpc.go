@@ -20,6 +20,7 @@ const (
 	methodPresence = "presence" // which services hold leases
 	methodApplied  = "applied"  // how far have you applied the log
 	methodRemove   = "remove"   // take a node out of the deployment
+	methodSpace    = "space"    // how much space is left for your log
 )
 
 type applyAnswer struct {
@@ -63,6 +64,8 @@ func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]
 		return answer(indexAnswer{index}, err)
 	case methodPresence:
 		return answer(n.presence())
+	case methodSpace:
+		return answer(n.space(), nil)
 	case methodApplied:
 		return answer(indexAnswer{n.raft.AppliedIndex()}, nil)
 	case methodRemove:

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"go.etcd.io/bbolt"
 )
 
@@ -147,12 +148,27 @@ func (s *stores) openLog(cfg StoreConfig, path string) error {
 	return err
 }
 
-func openWAL(dir string, logger hclog.Logger) (log *wal.WAL, err error) {
+// walLog is a raft-wal that gives up its lock when it is closed, which raft-wal
+// itself does not.
+type walLog struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+// Close implements [io.Closer].
+func (l *walLog) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }
+
+func openWAL(dir string, logger hclog.Logger) (log *walLog, err error) {
 	defer guardOpen(dir, &err)()
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
-	return wal.Open(dir, wal.WithLogger(logger))
+	meta := new(metadb.BoltMetaDB)
+	opened, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentSize))
+	if err != nil {
+		return nil, errors.Join(err, meta.Close())
+	}
+	return &walLog{WAL: opened, meta: meta}, nil
 }
 
 // openBolt does not write the list of free pages with every commit: with it, a

@@ -86,3 +86,33 @@ func (v *volume) freeze(t *testing.T) (thaw func()) {
 	t.Cleanup(thaw)
 	return thaw
 }
+
+// fill takes all the space there is but for what is left; empty gives it back.
+func (v *volume) fill(t *testing.T, left uint64) (empty func()) {
+	t.Helper()
+	path := filepath.Join(v.dir, "ballast")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block := 1 << 20; block >= 4096; {
+		free, err := freeSpace(v.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left > 0 && free <= left {
+			break
+		}
+		if _, err := file.Write(make([]byte, block)); err != nil {
+			block /= 2
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}

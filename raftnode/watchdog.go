@@ -90,7 +90,8 @@ type diskWatch struct {
 	waited time.Duration // for the probe under way, while this process was running
 	since  time.Time     // when the probe that is overdue began
 	free   uint64
-	err    error // with which the process has to end
+	need   uint64 // to be kept free
+	err    error  // with which the process has to end
 }
 
 // newDiskWatch returns the watch of dir, where the disk answers as long as nobody
@@ -132,7 +133,8 @@ func (w *diskWatch) write(ctx context.Context) {
 		w.began, w.waited = time.Now(), 0
 		w.mu.Unlock()
 		free, err := w.probe()
-		w.answered(free, err)
+		need := w.reserve() // reads the disk
+		w.answered(free, need, err)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -161,7 +163,7 @@ func (w *diskWatch) look(now time.Time, while time.Duration) {
 }
 
 // answered notes what the probe has found.
-func (w *diskWatch) answered(free uint64, err error) {
+func (w *diskWatch) answered(free, need uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	took := time.Since(w.began)
@@ -173,7 +175,7 @@ func (w *diskWatch) answered(free uint64, err error) {
 		w.failLocked(fmt.Errorf("probe: %w", err))
 		return
 	}
-	w.free = free
+	w.free, w.need = free, need
 	if !w.since.IsZero() {
 		w.since = time.Time{}
 		w.logger.Warn("the disk answers again: this node takes part again", "after", took.Round(time.Millisecond))
@@ -220,7 +222,7 @@ func (w *diskWatch) status() DiskStatus {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return DiskStatus{Dir: w.dir, StalledSince: w.since, Free: w.free, Reserve: w.reserve()}
+	return DiskStatus{Dir: w.dir, StalledSince: w.since, Free: w.free, Reserve: w.need}
 }
 
 // prober returns what writes a small file in dir through to the disk, and says

@@ -150,7 +150,7 @@ func TestAnswersOfTheDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWatched()
-			w.answered(1<<30, test.err)
+			w.answered(1<<30, 0, test.err)
 			if w.dead() != test.dead || !test.dead && w.status().Free != test.free {
 				t.Errorf("dead %v, %+v", w.dead(), w.status())
 			}
