@@ -60,7 +60,7 @@ type write struct {
 	keep  func(n int)
 }
 
-const lieFor = 300 * time.Millisecond // how long a liar takes to sync
+const lieFor = time.Second // how long a liar takes to sync
 
 func newDisk(name string, rnd *rand.Rand) *disk {
 	d := &disk{name: name, rnd: rnd, pending: map[*write]struct{}{}, archive: map[uint64]*raft.Log{}}

@@ -40,9 +40,12 @@ func (s *story) fault(m *Member, cluster string) {
 	case 12:
 		s.member()
 	case 13:
-		if s.rnd.IntN(4) == 0 {
+		switch s.rnd.IntN(6) {
+		case 0:
 			s.blackout(cluster)
-		} else {
+		case 1:
+			s.powerCut()
+		default:
 			s.behave(m, cluster)
 		}
 	}
@@ -163,6 +166,22 @@ func (s *story) member() {
 	m := s.c.Join(fmt.Sprintf("new%d", s.joined))
 	s.note("joins: %s", m.ID)
 	s.stats.Add("member: joins", 1)
+}
+
+// powerCut kills every node that runs at the same moment, and starts them again.
+func (s *story) powerCut() {
+	s.note("power cut")
+	s.stats.Add("fault: power cut", 1)
+	var lost []*Member
+	for _, m := range s.c.members() {
+		if _, broken := s.broken[m]; !broken {
+			s.c.Kill(m)
+			lost = append(lost, m)
+		}
+	}
+	for _, m := range lost {
+		s.c.Restart(m)
+	}
 }
 
 // blackout separates every node from every other, and asks all the same (G15).

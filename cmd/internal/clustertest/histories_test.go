@@ -110,27 +110,37 @@ func (r *runner) progress() {
 func (r *runner) one(seed int64) {
 	r.t.Run(fmt.Sprint(seed), func(t *testing.T) {
 		var s *story
-		defer r.done.Add(1)
+		defer func() { r.judge(t, seed, s) }() // also if the history was given up
 		synctest.Test(t, func(t *testing.T) {
 			if r.alone() {
 				rand.Seed(seed) //nolint:staticcheck // Raft draws its timeouts from the global source, and nobody else runs
 			}
-			s = newStory(t, seed, r.stats)
+			s = newStory(t, seed, r.stats, func(*Options) {})
 			s.run()
 		})
-		if s == nil {
-			return
-		}
-		result := history.Check(s.c.History.Operations(), 20*time.Second)
-		r.stats.Add("checked: client operations", len(s.c.History.Operations()))
+	})
+}
+
+// judge checks what the clients of a history were answered, and keeps what is known
+// of one that failed.
+func (r *runner) judge(t *testing.T, seed int64, s *story) {
+	r.done.Add(1)
+	var result history.Result
+	if s != nil {
+		operations := s.c.History.Operations()
+		r.stats.Add("checked: client operations", len(operations))
+		result = history.Check(operations, 20*time.Second)
 		if result.Verdict != history.Linearizable {
 			t.Errorf("G8: the history of %s is %s", result.Object, result.Verdict)
 		}
-		if t.Failed() {
-			r.bad.Add(1)
-			r.keep(t, seed, s, result)
-		}
-	})
+	}
+	if !t.Failed() {
+		return
+	}
+	r.bad.Add(1)
+	if s != nil {
+		r.keep(t, seed, s, result)
+	}
 }
 
 // alone reports whether one history runs at a time, so that the global source of
@@ -190,7 +200,7 @@ var needed = []string{
 	"failover: done", "failover: failed", "failover: aborted", "failover: failed with the gates closed",
 	"failover: needed more than one attempt", "failover: planned mode", "failover: forced mode",
 	"fault: cut", "fault: cut one way", "fault: split", "fault: kill", "fault: kill the agent, not the driver", "fault: stop the process",
-	"fault: stop the machine", "fault: the disk hangs", "fault: the disk fails", "fault: blackout", "fault: hand over",
+	"fault: stop the machine", "fault: the disk hangs", "fault: the disk fails", "fault: blackout", "fault: power cut", "fault: hand over",
 	"message: lost", "message: late", "message: twice",
 	"promotion: refuse", "promotion: break", "promotion: hang", "promotion: late but yes", "promotion: some fail", "promotion: volumes failed",
 	"member: joins", "driver: volume call fails", "driver: volume call hangs", "driver: waits for an orphan",

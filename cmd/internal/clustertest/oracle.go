@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -163,6 +164,7 @@ func (o *oracle) commit(e *raft.Log) {
 		o.g12FreezeIsSymmetric(&step, cl)
 	}
 	o.g1OneUnfinished(&step)
+	o.g3NoLateEnds(&step)
 	o.g9NothingLostNothingMoved(&step)
 	o.g11StartUpWritesNothing(&step)
 	o.g14RefusalsChangeNothing(&step)
@@ -234,6 +236,20 @@ func (o *oracle) g2OneSwitchPerEpoch(s *step, old, cl fsm.Cluster) {
 	}
 	if cl.Epoch == old.Epoch && cl.ActiveBackendID != old.ActiveBackendID {
 		o.violate("G2: entry %d (%T) moves %s to %q within epoch %d", s.index, s.cmd, cl.Name, cl.ActiveBackendID, cl.Epoch)
+	}
+}
+
+// g3NoLateEnds: what a call of an older epoch did counts for nothing.
+func (o *oracle) g3NoLateEnds(s *step) {
+	end, ok := s.cmd.(fsm.EndOperation)
+	if !ok || s.refused {
+		return
+	}
+	for cl := range s.before.Clusters() {
+		_, backend, _ := strings.Cut(cl.Name, "@")
+		if strings.HasSuffix(end.Host, "@"+backend) && cl.Epoch != end.Epoch {
+			o.violate("G3: entry %d ends an operation of %s of epoch %d in epoch %d", s.index, end.Host, end.Epoch, cl.Epoch)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // story is one random history of a deployment.
 type story struct {
-	t       *testing.T
+	t       testing.TB
 	c       *Cluster
 	rnd     *rand.Rand
 	stats   *Coverage
@@ -30,7 +30,8 @@ type story struct {
 	snapshots []string
 }
 
-func newStory(t *testing.T, seed int64, stats *Coverage) *story {
+// newStory starts the deployment of a seed. Change may make its world another one.
+func newStory(t testing.TB, seed int64, stats *Coverage, change func(*Options)) *story {
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
 	opts := Options{
 		Size: 3 + 2*rnd.IntN(2), Seed: uint64(seed), Logger: nodeLog(t), Stats: stats,
@@ -42,6 +43,7 @@ func newStory(t *testing.T, seed int64, stats *Coverage) *story {
 	if rnd.IntN(4) == 0 {
 		opts.Clusters = []string{ClusterName, "other@bb"}
 	}
+	change(&opts)
 	s := &story{t: t, rnd: rnd, stats: stats, broken: map[*Member]func(){}}
 	s.c = Start(t, opts)
 	s.c.net.setWeather(weathers[rnd.IntN(len(weathers))])
