@@ -163,6 +163,9 @@ func openWAL(dir string, logger hclog.Logger) (log *walLog, err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
+	if err := repairWAL(dir); err != nil {
+		return nil, err
+	}
 	meta := new(metadb.BoltMetaDB)
 	opened, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentSize))
 	if err != nil {
