@@ -25,6 +25,8 @@ DURATION ?= 10m
 CONTRACT ?=
 #: What model runs; see docs/model
 MODEL ?= -suite full
+#: Scenarios that chaos runs first
+SCENARIO ?= all
 #: Random fault histories for sim
 SEEDS ?= 2000
 #: Time for sim instead, as in 3m
@@ -102,7 +104,7 @@ sim: ## SEEDS random fault histories of whole deployments, or as many as fit int
 
 .PHONY: chaos
 chaos: ## Break real processes for DURATION while clients work, and check every promise
-	scripts/chaos -duration $(DURATION)
+	scripts/chaos -duration $(DURATION) -scenario $(SCENARIO)
 
 .PHONY: model
 model: ## Search every state of the failover protocol for a broken guarantee

@@ -87,13 +87,18 @@ func (p planned) overlaps(q planned) bool { return p.at < q.end() && q.at < p.en
 // disk.
 const rest = 6 * time.Second
 
+// drawsAtMost is how many faults are drawn until one can be added.
+const drawsAtMost = 5
+
 // schedule plans faults for a duration. The same numbers give the same faults.
 func schedule(rnd *rand.Rand, kinds []Kind, nodes int, duration time.Duration) []planned {
 	var all []planned
 	for at := time.Second; at < duration && len(kinds) > 0; at += between(rnd, 300*time.Millisecond, 3500*time.Millisecond) {
-		p := draw(rnd, kinds, nodes, at)
-		if fits(p, all, nodes) {
-			all = append(all, p)
+		for range drawsAtMost {
+			if p := draw(rnd, kinds, nodes, at); fits(p, all, nodes) {
+				all = append(all, p)
+				break
+			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b planned) int { return cmp.Compare(a.at, b.at) })
