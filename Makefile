@@ -23,6 +23,8 @@ COUNT ?= 1
 DURATION ?= 10m
 #: Flags for contract, such as CONTRACT='-run volumes/0.. -o json'
 CONTRACT ?=
+#: Which mutants to judge, and how; see scripts/mutants
+MUTANTS ?=
 #: What model runs; see docs/model
 MODEL ?= -suite full
 #: Scenarios that chaos runs first
@@ -109,6 +111,10 @@ chaos: ## Break real processes for DURATION while clients work, and check every 
 .PHONY: model
 model: ## Search every state of the failover protocol for a broken guarantee
 	go run ./docs/model $(MODEL)
+
+.PHONY: mutants
+mutants: ## Break one safety rule after the other in a copy of the source: the tests must notice
+	go run ./scripts/mutants $(MUTANTS)
 
 .PHONY: bench
 bench: build ## The state machine's benchmarks and those of three processes over HTTP

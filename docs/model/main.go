@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"time"
 )
 
@@ -58,6 +59,7 @@ func mainly(args []string) int {
 		return 2
 	}
 	o.limits.memory = memory << 20
+	debug.SetGCPercent(gcPercent)
 	if o.one {
 		return o.runOne(m)
 	}

@@ -159,11 +159,15 @@ func (s *search) exhausted() bool {
 	return s.memory() > l.memory || len(s.parents) > l.states || now.Sub(s.began) > l.time
 }
 
-// memory is roughly how many bytes the search takes, garbage included.
+// memory is roughly how many bytes the search takes, with garbage.
 func (s *search) memory() int {
 	frontier := (cap(s.now) + cap(s.next)) * (int(unsafe.Sizeof(state{})) + 4)
-	return s.seen.bytes() + cap(s.parents)*6 + frontier + s.graph.bytes()
+	return (s.seen.bytes() + cap(s.parents)*6 + frontier + s.graph.bytes()) * (100 + gcPercent) / 100
 }
+
+// gcPercent keeps garbage small beside what a search keeps: large arrays without
+// pointers, which cost the collector nothing.
+const gcPercent = 25
 
 func (s *search) measured() verdict {
 	v := s.verdict
