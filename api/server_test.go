@@ -158,6 +158,9 @@ func TestHealth(t *testing.T) {
 	if !strings.Contains(got.message(t), reason.Error()) {
 		t.Errorf("got %s", got.body)
 	}
+	if why := c.do(http.MethodGet, "/v1/status", nil).at(t, "not_ready"); why != reason.Error() {
+		t.Errorf("/v1/status says %q, want %q", why, reason)
+	}
 	wantStatus(t, c.do(http.MethodGet, "/livez", nil), http.StatusOK)
 	wantStatus(t, newClient(t, newServer(t, n)).do(http.MethodGet, "/readyz", nil), http.StatusOK)
 }

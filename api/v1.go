@@ -179,7 +179,10 @@ func (s *Server) showClusterTruth(x *exchange) error {
 func (s *Server) showStatus(x *exchange) error {
 	st := s.node.Status()
 	s.sayHowStale(x)
-	unfinished, clusters, services, volumes := []string{}, 0, 0, 0
+	unfinished, clusters, services, volumes, notReady := []string{}, 0, 0, 0, ""
+	if err := s.whyNotReady(); err != nil {
+		notReady = err.Error()
+	}
 	s.node.View(func(state *fsm.State) {
 		volumes = state.VolumeCount()
 		for cl := range state.Clusters() {
@@ -197,7 +200,7 @@ func (s *Server) showStatus(x *exchange) error {
 	x.json(http.StatusOK, typeJSON, map[string]any{
 		"node": st.Node, "deployment": s.cfg.Deployment, "version": s.cfg.Version,
 		"leader": st.Leader, "leading": st.Leader != "" && st.Leader == st.Node, "term": st.Term,
-		"applied_index": st.AppliedIndex, "commit_index": st.CommitIndex, "ready": s.whyNotReady() == nil, "disk": st.Disk,
+		"applied_index": st.AppliedIndex, "commit_index": st.CommitIndex, "ready": notReady == "", "not_ready": notReady, "disk": st.Disk,
 		"clusters": clusters, "services": services, "volumes": volumes, "unfinished_failovers": unfinished,
 	})
 	return nil

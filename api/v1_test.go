@@ -328,7 +328,7 @@ func TestStatusAndPeers(t *testing.T) {
 	c := newClient(t, newServer(t, n))
 	st := c.do(http.MethodGet, "/v1/status", nil)
 	for key, want := range map[string]any{
-		"node": "vol1", "deployment": deployment, "version": "v1", "leader": "vol1", "leading": true, "ready": true,
+		"node": "vol1", "deployment": deployment, "version": "v1", "leader": "vol1", "leading": true, "ready": true, "not_ready": "",
 		"clusters": 1.0, "services": 4.0, "volumes": 0.0,
 	} {
 		if got := st.at(t, key); got != want {

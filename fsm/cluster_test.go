@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -270,5 +271,29 @@ func TestVolumeTypesAndNodes(t *testing.T) {
 	l.do(fsm.RemoveNode{ID: "node1"})
 	for n := range l.s.Nodes() {
 		t.Errorf("%s is still there", n.ID)
+	}
+}
+
+// A leader waits for a node as long as this says.
+func TestLeaseSpanIsShortenedOnlyWhenEarlierLeasesAreOver(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	tests := []struct{ was, is, running, want time.Duration }{
+		{was: 0, is: 5 * s, want: 5 * s},
+		{was: 5 * s, is: 9 * s, want: 9 * s},
+		{was: 9 * s, is: 5 * s, want: 9 * s},
+		{was: 9 * s, is: 5 * s, running: 9*s - 1, want: 9 * s},
+		{was: 9 * s, is: 5 * s, running: 9 * s, want: 5 * s},
+		{was: 9 * s, is: 0, running: 8 * s, want: 9 * s},
+	}
+	for _, test := range tests {
+		l := newLog(t)
+		l.do(
+			fsm.RegisterNode{Node: fsm.Node{ID: "node1", LeaseSpan: test.was}},
+			fsm.RegisterNode{Node: fsm.Node{ID: "node1", LeaseSpan: test.is}, Running: test.running},
+		)
+		if n, _ := l.s.Node("node1"); n.LeaseSpan != test.want {
+			t.Errorf("%+v: %v", test, n.LeaseSpan)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"time"
 )
 
 // Node is one Lockstep process.
@@ -16,6 +17,11 @@ type Node struct {
 	CreatedAt Time   `cbor:"7,keyasint,omitempty"`
 	UpdatedAt Time   `cbor:"8,keyasint,omitempty"`
 	Index     uint64 `cbor:"9,keyasint,omitempty"` // of its last change
+
+	// LeaseSpan is how long after one of its services has asked for a lease calls
+	// made under it may still run. Leaders differ in what they are configured
+	// with; this tells each of them how long it has to wait for this node.
+	LeaseSpan time.Duration `cbor:"10,keyasint,omitempty"`
 }
 
 // Node returns the node with the given id.
@@ -25,9 +31,11 @@ func (s *State) Node(id string) (Node, bool) { return deref(s.nodes.Get(id)) }
 func (s *State) Nodes() iter.Seq[Node] { return values(&s.nodes) }
 
 // RegisterNode says that a node is there, and how it is reached. Repeating it
-// is harmless.
+// is harmless. The span of its leases grows at once, but is shortened only when no
+// lease that an earlier run of the node was granted can matter any more.
 type RegisterNode struct {
-	Node Node `cbor:"1,keyasint"`
+	Node    Node          `cbor:"1,keyasint"`
+	Running time.Duration `cbor:"2,keyasint,omitempty"` // for how long the present run has lasted, at least
 }
 
 func (RegisterNode) kind() Kind { return kindRegisterNode }
@@ -37,9 +45,15 @@ func (c RegisterNode) apply(s *State, m Meta) error {
 	if err := checkName("node", n.ID); err != nil {
 		return err
 	}
+	if n.LeaseSpan < 0 {
+		return refuseField(ErrInvalid, "lease_span", n.LeaseSpan.String(), "a lease cannot end before it was asked for")
+	}
 	n.CreatedAt, n.UpdatedAt, n.Index = m.At, m.At, m.Index
 	if old, ok := s.nodes.Get(n.ID); ok {
 		n.CreatedAt = old.CreatedAt
+		if c.Running < old.LeaseSpan {
+			n.LeaseSpan = max(n.LeaseSpan, old.LeaseSpan)
+		}
 	}
 	s.nodes.Set(n.ID, &n)
 	return nil

@@ -53,6 +53,7 @@ func TestLeaseGoesByTheClock(t *testing.T) {
 	}
 	story(t, "a machine that slept, and nobody asks", 3, 3, func(t *testing.T, f *fleet) {
 		n, l := leased(t, f)
+		f.losingLeases(n.id)
 		held, _ := l.Current()
 		n.clock.run(2*duration, 0)
 		woke := time.Now()

@@ -34,6 +34,7 @@ type fleet struct {
 type fleetNode struct {
 	*Node
 	id    string
+	lease LeaseTiming // with which it starts next
 	clock *falseClock
 	store *raft.InmemStore
 	snaps *raft.InmemSnapshotStore
@@ -56,7 +57,7 @@ func startAdapted(tb testing.TB, size, expect int, adapt func(*fleet, *fleetNode
 	for i := range size {
 		f.nodes = append(f.nodes, &fleetNode{
 			id: string(rune('a' + i)), store: raft.NewInmemStore(), snaps: raft.NewInmemSnapshotStore(),
-			clock: &falseClock{since: time.Now(), shown: time.Hour},
+			lease: fleetLease(), clock: &falseClock{since: time.Now(), shown: time.Hour},
 		})
 	}
 	tb.Cleanup(func() {
@@ -82,7 +83,7 @@ func (f *fleet) config(n *fleetNode) Config {
 	timing := DefaultTiming()
 	timing.TrailingLogs = 1
 	return Config{
-		ID: n.id, Deployment: "test", Timing: timing, Lease: fleetLease(), Limits: fsm.DefaultLimits(),
+		ID: n.id, Deployment: "test", Timing: timing, Lease: n.lease, Limits: fsm.DefaultLimits(),
 		Expect: f.meta(n.id).Expect, Interval: 50 * time.Millisecond, Meta: f.meta(n.id),
 		Storage:   Storage{Logs: n.store, Stable: n.store, Snapshots: n.snaps},
 		Transport: n.trans, Discovery: f, Asker: fleetAsker{f, n.id}, Logger: hclog.NewNullLogger(),
@@ -119,6 +120,12 @@ func fleetLease() LeaseTiming {
 		Duration: 1500 * time.Millisecond, Kill: 500 * time.Millisecond, Grace: 2200 * time.Millisecond,
 		ClockError: 0.001, Lateness: 50 * time.Millisecond,
 	}
+}
+
+// question is how a service of a node asks for its lease.
+func (f *fleet) question(host, node string) leaseQuestion {
+	t := fleetLease()
+	return leaseQuestion{Host: host, Node: node, Duration: t.Duration, Kill: t.Kill, ClockError: t.ClockError}
 }
 
 func (f *fleet) start(n *fleetNode) {

@@ -4,45 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
-
-// LeaseTiming says how long members may serve without hearing from the leader,
-// and how long the leader waits before it holds a member for gone.
-type LeaseTiming struct {
-	Duration   time.Duration `yaml:"duration"`    // L: of a lease, counted from before it was asked for
-	Kill       time.Duration `yaml:"kill"`        // K: from a lease's end until none of its calls runs
-	Grace      time.Duration `yaml:"grace"`       // G: from a grant until its member counts as gone; also a new leader's wait
-	ClockError float64       `yaml:"clock_error"` // rho: largest rate error of a clock
-	Lateness   time.Duration `yaml:"lateness"`    // q: how late a timer may fire
-}
-
-// DefaultLeaseTiming is safe for clocks that are off by a thousandth.
-func DefaultLeaseTiming() LeaseTiming {
-	return LeaseTiming{
-		Duration: 3 * time.Second, Kill: 2500 * time.Millisecond, Grace: 6 * time.Second,
-		ClockError: 0.001, Lateness: 100 * time.Millisecond,
-	}
-}
-
-// validate checks the inequality on which every lease rests:
-// G(1-rho) >= (L+K)(1+rho)+q.
-func (t LeaseTiming) validate() error {
-	if t.Duration <= 0 || t.Kill < 0 || t.Lateness < 0 {
-		return fmt.Errorf("lease: duration %v must be positive, kill %v and lateness %v must not be negative", t.Duration, t.Kill, t.Lateness)
-	}
-	if t.ClockError < 0 || t.ClockError > 0.1 {
-		return fmt.Errorf("lease: clock_error %v must be between 0 and 0.1", t.ClockError)
-	}
-	served := float64(t.Duration+t.Kill)*(1+t.ClockError) + float64(t.Lateness)
-	if least := time.Duration(served / (1 - t.ClockError)); t.Grace < least {
-		return fmt.Errorf("lease: grace %v is too short: a member may serve for %v (duration + kill, with clock_error and lateness)", t.Grace, least)
-	}
-	return nil
-}
 
 // Lease is the right of one service to serve, as its node holds it. It is asked
 // for every third of its duration, counts from before it was asked, never later,
@@ -60,6 +29,7 @@ type Lease struct {
 	timer    *time.Timer   // runs while the lease is held
 	changed  chan struct{} // closed and replaced when the lease is gained or lapses
 	renewed  chan struct{} // closed and replaced when the deadline moves, too
+	refused  error         // why the leader does not grant it, if it says so
 }
 
 // errLapsed is the cause with which the context of a lease ends.
@@ -68,10 +38,29 @@ var errLapsed = errors.New("the lease has lapsed")
 // NewLease returns the lease of a service of this node; it is held while Run runs
 // and the leader grants it.
 func (n *Node) NewLease(host string) *Lease {
-	return &Lease{
+	l := &Lease{
 		node: n, host: host, timing: n.cfg.Lease, changed: make(chan struct{}), renewed: make(chan struct{}),
 		logger: n.logger.Named("lease").With("service", host),
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leases = append(n.leases, l)
+	return l
+}
+
+// LeaseRefused returns why the leader refuses leases to services of this node, or
+// nil if it does not: somebody has to do something about it.
+func (n *Node) LeaseRefused() error {
+	n.mu.Lock()
+	leases := slices.Clone(n.leases)
+	n.mu.Unlock()
+	var all []error
+	for _, l := range leases {
+		if err := l.whyRefused(); err != nil {
+			all = append(all, fmt.Errorf("lease of %s: %w", l.host, err))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // Current returns a context that ends when the lease lapses, or nil if there is
@@ -93,40 +82,63 @@ func (l *Lease) Deadline() (until time.Duration, renewed <-chan struct{}) {
 	return l.deadline, l.renewed
 }
 
+// whyRefused returns why the leader refused the lease when it was last asked.
+func (l *Lease) whyRefused() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 // Run asks for the lease until ctx ends, and then gives it up.
 func (l *Lease) Run(ctx context.Context) {
 	defer l.giveUp()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	failing := ""
+	newLeader := l.node.leader.next()
 	for {
 		select {
 		case <-timer.C:
+		case <-newLeader: // it knows of no lease until it is asked
 		case <-ctx.Done():
 			return
 		}
+		newLeader = l.node.leader.next()
 		l.expire() // its own timer may be late: while the machine sleeps, timers stand still
-		next := l.node.cfg.Clock() + l.timing.Duration/3
-		err := l.renew(ctx)
-		switch {
-		case err == nil:
-			failing = ""
-		case ctx.Err() == nil:
+		asked := l.node.cfg.Clock()
+		next := asked + l.timing.Duration/3
+		err := l.renew(ctx, asked)
+		if ctx.Err() == nil {
+			l.note(err)
+		}
+		if err != nil {
 			next = l.node.cfg.Clock() + l.timing.Duration/20
-			if failing != err.Error() {
-				failing = err.Error()
-				l.logger.Debug("no lease", "error", err)
-			}
 		}
 		timer.Reset(l.node.cfg.left(next))
 	}
 }
 
-func (l *Lease) renew(ctx context.Context) error {
-	asked := l.node.cfg.Clock()
+// note remembers why there is no lease. A leader that cannot grant it will not do
+// so later, either; all else passes.
+func (l *Lease) note(err error) {
+	if fsm.CodeOf(err) != fsm.ErrConflict {
+		if err != nil {
+			l.logger.Trace("not granted yet", "error", err)
+		}
+		err = nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && (l.refused == nil || l.refused.Error() != err.Error()) {
+		l.logger.Warn("the leader refuses the lease: the service cannot serve", "error", err)
+	}
+	l.refused = err
+}
+
+// renew asks for the lease at the moment asked.
+func (l *Lease) renew(ctx context.Context, asked time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timing.Duration/3)
 	defer cancel()
-	grant, err := askLeader[indexAnswer](ctx, l.node, methodLease, leaseQuestion{Host: l.host, Node: l.node.cfg.ID})
+	grant, err := askLeader[indexAnswer](ctx, l.node, methodLease, l.question())
 	if err != nil {
 		return err
 	}
@@ -135,6 +147,14 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	l.extend(asked + l.timing.Duration)
 	return nil
+}
+
+// question is what the leader has to know of a lease.
+func (l *Lease) question() leaseQuestion {
+	return leaseQuestion{
+		Host: l.host, Node: l.node.cfg.ID,
+		Duration: l.timing.Duration, Kill: l.timing.Kill, ClockError: l.timing.ClockError,
+	}
 }
 
 // extend moves the deadline to until, unless that has passed.

@@ -27,7 +27,7 @@ func TestLeaseTimingIsSafe(t *testing.T) {
 		"a nanosecond too short":   {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5*s - 1}, want: "grace"},
 		"lateness not counted":     {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5 * s, Lateness: ms}, want: "grace"},
 		"clock error not counted":  {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5 * s, ClockError: 0.001}, want: "grace"},
-		"clock error, one side":    {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5*s + 5*ms, ClockError: 0.001}, want: "5.01001001s"},
+		"clock error, one side":    {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5*s + 5*ms, ClockError: 0.001}, want: "5.0100100"},
 		"clock error, both sides":  {in: LeaseTiming{Duration: 3 * s, Kill: 2 * s, Grace: 5*s + 11*ms, ClockError: 0.001}},
 		"kill not counted":         {in: LeaseTiming{Duration: 3 * s, Kill: 3 * s, Grace: 5 * s}, want: "grace"},
 		"nothing set":              {want: "duration"},
@@ -165,15 +165,15 @@ func TestG15_NoQuorumNoLease(t *testing.T) {
 	story(t, "not even for the leader itself", 3, 3, func(t *testing.T, f *fleet) {
 		leader := f.leader()
 		host := f.service(leader)
-		if _, err := leader.grant(t.Context(), host, leader.id); err != nil {
+		if _, err := leader.grant(t.Context(), f.question(host, leader.id)); err != nil {
 			t.Fatalf("with a quorum: %v", err)
 		}
 		f.isolate(leader)
-		if _, err := leader.grant(t.Context(), host, leader.id); err == nil {
+		if _, err := leader.grant(t.Context(), f.question(host, leader.id)); err == nil {
 			t.Error("granted by a leader that nobody confirms")
 		}
 		<-time.After(10 * time.Second)
-		if _, err := leader.grant(t.Context(), host, leader.id); !errors.Is(err, fsm.ErrNotLeader) {
+		if _, err := leader.grant(t.Context(), f.question(host, leader.id)); !errors.Is(err, fsm.ErrNotLeader) {
 			t.Errorf("after it stepped down: %v", err)
 		}
 	})
@@ -184,16 +184,16 @@ func TestGrant(t *testing.T) {
 	story(t, "only to services that the state shows on that node", 3, 3, func(t *testing.T, f *fleet) {
 		leader, n := f.leader(), f.follower()
 		host := f.service(n)
-		if _, err := leader.grant(t.Context(), host, "another"); !errors.Is(err, fsm.ErrNotFound) {
+		if _, err := leader.grant(t.Context(), f.question(host, "another")); !errors.Is(err, fsm.ErrNotFound) {
 			t.Errorf("to another node: %v", err)
 		}
-		if _, err := leader.grant(t.Context(), "other@aa", n.id); !errors.Is(err, fsm.ErrNotFound) {
+		if _, err := leader.grant(t.Context(), f.question("other@aa", n.id)); !errors.Is(err, fsm.ErrNotFound) {
 			t.Errorf("to a service that is not registered: %v", err)
 		}
-		if _, err := n.grant(t.Context(), host, n.id); !errors.Is(err, fsm.ErrNotLeader) {
+		if _, err := n.grant(t.Context(), f.question(host, n.id)); !errors.Is(err, fsm.ErrNotLeader) {
 			t.Errorf("by a follower: %v", err)
 		}
-		index, err := leader.grant(t.Context(), host, n.id)
+		index, err := leader.grant(t.Context(), f.question(host, n.id))
 		if err != nil || index < leader.index() {
 			t.Errorf("index %d, %v; want at least %d", index, err, leader.index())
 		}
@@ -205,17 +205,17 @@ func TestGrant(t *testing.T) {
 		f.losing(func(_, _, method string) error {
 			if method == methodTerm {
 				r, _ := leader.leading()
-				_, known := r.granted()[host]
+				_, known := r.noted()[host]
 				noted.Store(known)
 				return errUnreachable
 			}
 			return nil
 		})
-		if _, err := leader.grant(t.Context(), host, leader.id); err == nil {
+		if _, err := leader.grant(t.Context(), f.question(host, leader.id)); err == nil {
 			t.Error("granted though nobody confirms the term")
 		}
 		r, _ := leader.leading()
-		if !noted.Load() || r == nil || r.gone(host, leader.cfg.Clock()+leader.cfg.Lease.Grace-time.Second) {
+		if !noted.Load() || r == nil || r.gone(host, 0, leader.cfg.Clock()+leader.cfg.Lease.Grace-time.Second) {
 			t.Errorf("noted %v before the proof", noted.Load())
 		}
 	})
@@ -224,7 +224,7 @@ func TestGrant(t *testing.T) {
 		host := f.service(leader)
 		f.propose(leader, fsm.RequestFailover{ID: "f", Cluster: "c@aa", Target: "site-b", Mode: fsm.Forced})
 		<-time.After(leader.cfg.Limits.Drain)
-		if _, err := leader.grant(t.Context(), host, leader.id); !errors.Is(err, fsm.ErrConflict) {
+		if _, err := leader.grant(t.Context(), f.question(host, leader.id)); !errors.Is(err, fsm.ErrConflict) {
 			t.Errorf("grant = %v, want %v", err, fsm.ErrConflict)
 		}
 	})
@@ -239,24 +239,29 @@ func TestReign(t *testing.T) {
 		r := newReign(node)
 		at := func(d time.Duration) time.Duration { return began + d }
 
-		if r.gone("h", at(lease.Grace-1)) || !r.gone("h", at(lease.Grace)) {
+		if r.gone("h", 0, at(lease.Grace-1)) || !r.gone("h", 0, at(lease.Grace)) {
 			t.Error("somebody never heard of is gone before the new leader's wait, or not after it")
 		}
 		r.note("h", at(time.Second))
-		if r.gone("h", at(lease.Grace+time.Second-1)) || !r.gone("h", at(lease.Grace+time.Second)) {
+		if r.gone("h", 0, at(lease.Grace+time.Second-1)) || !r.gone("h", 0, at(lease.Grace+time.Second)) {
 			t.Error("a grant holds for the grace, from when it was made")
 		}
 		r.note("h", at(-time.Hour)) // noted late: another request was faster
-		if r.gone("h", at(lease.Grace+time.Second-1)) {
+		if r.gone("h", 0, at(lease.Grace+time.Second-1)) {
 			t.Error("a grant has shortened an earlier wait")
 		}
-		if r.note("k", at(0)); !r.live("k", at(lease.Duration-1)) || r.live("k", at(lease.Duration)) || r.live("l", at(0)) {
+		if r.note("k", at(0)); r.live("k", at(0)) {
+			t.Error("live before the lease was granted")
+		}
+		r.granted("k", at(2), time.Now())
+		r.granted("k", at(1), time.Now()) // answered late: another request was faster
+		if !r.live("k", at(1)) || r.live("k", at(2)) || r.live("l", at(0)) {
 			t.Error("live is who was granted a lease that is current")
 		}
-		if r.retire("h", at(lease.Grace)) {
+		if r.retire("h", 0, at(lease.Grace)) {
 			t.Error("retired though it may hold a lease")
 		}
-		if !r.retire("h", at(lease.Grace+time.Second)) || r.note("h", at(lease.Grace+time.Second)) {
+		if !r.retire("h", 0, at(lease.Grace+time.Second)) || r.note("h", at(lease.Grace+time.Second)) {
 			t.Error("a service that is about to be deleted is granted a lease")
 		}
 		if r.readmit("h"); !r.note("h", at(lease.Grace+2*time.Second)) {
@@ -282,7 +287,7 @@ func TestNewLeaderWaitsForEveryone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.until("the old leader is gone", func() bool { return r.gone(host, r.node.cfg.Clock()) })
+		f.until("the old leader is gone", func() bool { return r.gone(host, 0, r.node.cfg.Clock()) })
 		if waited := r.node.cfg.Clock() - r.elected; waited < fleetLease().Grace || r.elected < lost {
 			t.Errorf("gone %v after the election", waited)
 		}

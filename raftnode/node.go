@@ -91,10 +91,13 @@ type Node struct {
 	logger    hclog.Logger
 	prover    *prover
 	transport *punctual
-	asked     pending // what Raft has been asked and has not answered
+	asked     pending       // what Raft has been asked and has not answered
+	began     time.Duration // on the clock
+	leader    *leaderWatch
 
-	mu    sync.Mutex
-	reign *reign // of the current term, while this node leads
+	mu     sync.Mutex
+	reign  *reign   // of the current term, while this node leads
+	leases []*Lease // of this node's services
 }
 
 // New opens the log and starts Raft. What it starts ends with [Node.Run], which
@@ -114,7 +117,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
-		logger: cfg.Logger.With("node", cfg.ID),
+		logger: cfg.Logger.With("node", cfg.ID), began: cfg.Clock(), leader: newLeaderWatch(),
 	}
 	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport)
 	hasState, err := cfg.Storage.hasState()
@@ -142,6 +145,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.prover.run(ctx) })
 	wg.Go(func() { n.bootstrap(ctx) })
 	wg.Go(func() { n.announce(ctx) })
+	wg.Go(func() { n.leader.run(ctx, n.raft) })
 	wg.Go(func() { n.tellState(ctx) })
 	n.lead(ctx)
 	n.leave(ctx)
@@ -273,7 +277,7 @@ func (n *Node) tellState(ctx context.Context) {
 func (n *Node) announce(ctx context.Context) {
 	want := fsm.Node{
 		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: urlPrefix + n.cfg.Meta.API,
-		Release: n.cfg.Release, Format: fsm.Format,
+		Release: n.cfg.Release, Format: fsm.Format, LeaseSpan: n.cfg.Lease.Span(),
 	}
 	for ctx.Err() == nil {
 		if self, ok := n.peers.Peer(n.cfg.ID); ok {
@@ -283,11 +287,14 @@ func (n *Node) announce(ctx context.Context) {
 		changed := n.View(func(s *fsm.State) {
 			is, ok := s.Node(want.ID)
 			is.CreatedAt, is.UpdatedAt, is.Index = 0, 0, 0
+			if n.running() < is.LeaseSpan {
+				is.LeaseSpan = min(is.LeaseSpan, want.LeaseSpan) // it cannot be shortened yet
+			}
 			same = ok && is == want
 		})
 		if !same {
 			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-			_, err := n.Propose(attempt, "", fsm.RegisterNode{Node: want})
+			_, err := n.Propose(attempt, "", fsm.RegisterNode{Node: want, Running: n.running()})
 			cancel()
 			if err != nil {
 				n.logger.Debug("this node is not registered yet", "error", err)

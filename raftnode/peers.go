@@ -94,7 +94,9 @@ func (n *Node) removePeer(ctx context.Context, id string) error {
 		return err
 	}
 	var hosts []string
+	var span time.Duration
 	n.View(func(s *fsm.State) {
+		span = spanOf(s, id)
 		for svc := range s.Services() {
 			if svc.Node == id {
 				hosts = append(hosts, svc.Host)
@@ -102,7 +104,7 @@ func (n *Node) removePeer(ctx context.Context, id string) error {
 		}
 	})
 	if len(hosts) > 0 {
-		if err := n.deleteServices(ctx, hosts); err != nil {
+		if err := n.deleteServices(ctx, hosts, span); err != nil {
 			return err
 		}
 	}
@@ -134,13 +136,13 @@ func (n *Node) handOver(ctx context.Context) error {
 
 // deleteServices forgets the services of a node that is to go. One that may still
 // hold a lease is in the way: the node has to be stopped first.
-func (n *Node) deleteServices(ctx context.Context, hosts []string) error {
+func (n *Node) deleteServices(ctx context.Context, hosts []string, span time.Duration) error {
 	r, err := n.leading()
 	if err != nil {
 		return err
 	}
 	for _, host := range hosts {
-		if !r.retire(host, n.cfg.Clock()) {
+		if !r.retire(host, span, n.cfg.Clock()) {
 			return &fsm.Refusal{
 				Code: fsm.ErrConflict, Field: "node", Value: host,
 				Message: fmt.Sprintf("service %q may still hold a lease: stop its node and try again in %v", host, n.cfg.Lease.Grace),

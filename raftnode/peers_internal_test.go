@@ -136,7 +136,7 @@ func TestSnapshotReachesANodeThatWasAway(t *testing.T) {
 			}
 			<-time.After(time.Second)
 		}
-		if _, err := away.grant(t.Context(), host, away.id); err != nil {
+		if _, err := away.grant(t.Context(), f.question(host, away.id)); err != nil {
 			t.Errorf("it grants no lease: %v", err)
 		}
 		if err := away.Linearize(t.Context()); err != nil {

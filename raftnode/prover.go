@@ -141,6 +141,22 @@ func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
 	return nil
 }
 
+// provenIndex returns the index of the last command that is committed at some
+// moment after the call, and proves that no newer leader can have committed more.
+func (n *Node) provenIndex(ctx context.Context, r *reign) (uint64, error) {
+	index, err := n.lastCommand(n.raft.CommitIndex())
+	if err != nil {
+		return 0, err
+	}
+	if err := n.prover.prove(ctx, r.term()); err != nil {
+		return 0, err
+	}
+	if again, err := n.leading(); err != nil || again != r {
+		return 0, fsm.ErrNotLeader
+	}
+	return index, nil
+}
+
 func (n *Node) voters() ([]string, error) {
 	future := n.raft.GetConfiguration()
 	if err := future.Error(); err != nil {

@@ -71,7 +71,7 @@ func (n *Node) presence() (map[string]Presence, error) {
 	}
 	now := n.cfg.Clock()
 	all := map[string]Presence{}
-	for host, g := range r.granted() {
+	for host, g := range r.noted() {
 		all[host] = Presence{Up: r.live(host, now), LastSeen: g.seen}
 	}
 	return all, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -28,9 +29,18 @@ type applyAnswer struct {
 	Refusal *fsm.Refusal `cbor:"2,keyasint,omitempty"`
 }
 
+// leaseQuestion asks for a lease as the member is configured: what matters is not
+// what the leader would be content with, but what the member does.
 type leaseQuestion struct {
-	Host string `cbor:"1,keyasint"`
-	Node string `cbor:"2,keyasint"`
+	Host       string        `cbor:"1,keyasint"`
+	Node       string        `cbor:"2,keyasint"`
+	Duration   time.Duration `cbor:"3,keyasint"`
+	Kill       time.Duration `cbor:"4,keyasint"`
+	ClockError float64       `cbor:"5,keyasint,omitempty"`
+}
+
+func (q leaseQuestion) span() time.Duration {
+	return LeaseTiming{Duration: q.Duration, Kill: q.Kill, ClockError: q.ClockError}.Span()
 }
 
 type indexAnswer struct {
@@ -54,7 +64,7 @@ func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]
 			if err := speaksFor(from, q.Node); err != nil {
 				return indexAnswer{}, err
 			}
-			index, err := n.grant(ctx, q.Host, q.Node)
+			index, err := n.grant(ctx, q)
 			return indexAnswer{index}, err
 		})
 	case methodTerm:

@@ -62,7 +62,7 @@ func TestANodeSpeaksForItselfOnly(t *testing.T) {
 		if err := say("stranger", fsm.RequestFailover{ID: "f2", Cluster: "c@aa", Target: "site-b", Mode: fsm.Forced}); err != nil {
 			t.Errorf("what a user asked of it: %v", err)
 		}
-		body, err := cbor.Marshal(leaseQuestion{Host: host, Node: owner.id})
+		body, err := cbor.Marshal(f.question(host, owner.id))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ type Status struct {
 	AppliedIndex        uint64   `json:"applied_index"`
 	CommitIndex         uint64   `json:"commit_index"`
 	Ready               bool     `json:"ready"`
+	NotReady            string   `json:"not_ready"` // why not; empty if it is
 	Clusters            int      `json:"clusters"`
 	Services            int      `json:"services"`
 	Volumes             int      `json:"volumes"`

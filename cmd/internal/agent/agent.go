@@ -70,9 +70,6 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers driverh
 const requestTimeout = 10 * time.Second
 
 func openNode(ctx context.Context, cfg config.Config, release string, peers raftnode.Asker, secure *security, logger hclog.Logger) (*raftnode.Process, error) {
-	lease := raftnode.DefaultLeaseTiming()
-	lease.Duration, lease.Kill = cfg.Lease.Duration, cfg.Lease.Kill
-	lease.Grace, lease.ClockError = cfg.Lease.Grace, cfg.Lease.ClockError
 	return raftnode.Open(ctx, raftnode.Place{
 		Dir: cfg.DataDir, LogStore: cfg.Raft.LogStore,
 		Raft: cfg.Raft.Listen, RaftAddr: cfg.Raft.Advertise,
@@ -81,7 +78,7 @@ func openNode(ctx context.Context, cfg config.Config, release string, peers raft
 		Certificates: secure.forRaft(), GossipKeys: secure.gossipKeys,
 	}, raftnode.Config{
 		ID: cfg.Node, Deployment: cfg.Deployment, Release: release,
-		Timing: cfg.Raft.Timing, Lease: lease, Limits: cfg.Failover.Limits(),
+		Timing: cfg.Raft.Timing, Lease: cfg.Lease.Timing(), Limits: cfg.Failover.Limits(),
 		VoterLimit: cfg.Voters, Expect: cfg.BootstrapExpect,
 		Asker: peers, Logger: logger,
 	})
@@ -129,8 +126,8 @@ type apiNode struct {
 
 var _ api.Node = (*apiNode)(nil)
 
-// ready says why this node should get no requests: it knows no leader, or its
-// drivers do not work against the committed sites yet.
+// ready says why this node should get no requests: it knows no leader, its drivers
+// do not work against the committed sites yet, or the leader refuses their leases.
 func (n *apiNode) ready() error {
 	if disk := n.Process.Status().Disk; !disk.StalledSince.IsZero() {
 		return fmt.Errorf("the disk under %s has not answered for %v", disk.Dir, time.Since(disk.StalledSince).Round(time.Millisecond))
@@ -138,7 +135,11 @@ func (n *apiNode) ready() error {
 	if n.Process.Status().Leader == "" {
 		return fsm.ErrNoLeader
 	}
-	return n.hosts.Ready()
+	err := n.hosts.Ready()
+	if refused := n.LeaseRefused(); err != nil && refused != nil {
+		return fmt.Errorf("%w: %w", err, refused)
+	}
+	return err
 }
 
 // Status implements [api.Membership].

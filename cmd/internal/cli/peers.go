@@ -118,6 +118,9 @@ func printHealth(w io.Writer, h health) error {
 	t.add("deployment", h.Deployment)
 	t.add("leader", fmt.Sprintf("%s (term %d)", or(h.Leader, "nobody"), h.Term))
 	t.add("answered by", fmt.Sprintf("%s, %s, ready: %s, applied %d of %d", h.Node, h.Version, yesNo(h.Ready), h.AppliedIndex, h.CommitIndex))
+	if h.NotReady != "" {
+		t.add("not ready", h.NotReady)
+	}
 	t.add("holds", fmt.Sprintf("%d clusters, %d services, %d volumes", h.Clusters, h.Services, h.Volumes))
 	t.add("failovers", strconv.Itoa(len(h.Failovers))+" unfinished")
 	if err := t.print(w); err != nil {

@@ -94,6 +94,13 @@ type Lease struct {
 	ClockError float64       `yaml:"clock_error"` // largest rate error of a clock, as a fraction
 }
 
+// Timing is the lease as the node takes it.
+func (l Lease) Timing() raftnode.LeaseTiming {
+	t := raftnode.DefaultLeaseTiming()
+	t.Duration, t.Kill, t.Grace, t.ClockError = l.Duration, l.Kill, l.Grace, l.ClockError
+	return t
+}
+
 // FailoverLimits paces failovers.
 type FailoverLimits struct {
 	Drain    time.Duration `yaml:"drain"`    // for a member to end its running calls

@@ -21,9 +21,6 @@ const maxName = 128
 // nameRunes are what names are made of.
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
-// lateness is by how much a timer may be late, as for [raftnode.LeaseTiming].
-const lateness = 100 * time.Millisecond
-
 // FieldError is a value that cannot be.
 type FieldError struct {
 	Field   string // as in backends[0].cluster
@@ -163,8 +160,8 @@ func (v *validation) lease(l Lease) {
 		v.check(false, "lease.clock_error", strconv.FormatFloat(l.ClockError, 'g', -1, 64), "0 to 0.1")
 		return
 	}
-	least := time.Duration((float64(l.Duration+l.Kill)*(1+l.ClockError) + float64(lateness)) / (1 - l.ClockError))
-	least = least.Truncate(time.Millisecond) + time.Millisecond
+	t := l.Timing()
+	least := t.LeastGrace(t.Span()).Truncate(time.Millisecond) + time.Millisecond
 	v.check(l.Grace >= least, "lease.grace", l.Grace.String(),
 		fmt.Sprintf("at least %v, which is duration and kill with the clock error", least))
 }
