@@ -65,6 +65,13 @@ func (n *fakeNode) do(t *testing.T, cmds ...fsm.Command) {
 	}
 }
 
+// seen says when a service last asked for its lease.
+func (n *fakeNode) seen(host string, at time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.up[host] = api.Presence{Up: n.up[host].Up, LastSeen: at}
+}
+
 func (n *fakeNode) setUp(host string, up bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -15,8 +15,13 @@ import (
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
-// presenceTimeout is how long an answer waits to hear which services are up.
-const presenceTimeout = 2 * time.Second
+// How long an answer waits to hear which services are up: until a leader is
+// elected, or, where that need not be known, until one that there is would have
+// answered.
+const (
+	presenceTimeout      = 2 * time.Second
+	stalePresenceTimeout = 500 * time.Millisecond
+)
 
 // The answers to how fresh a read has to be.
 const (
@@ -55,7 +60,11 @@ func (s *Server) sayHowStale(x *exchange) {
 // presence returns which services are up. A stale read does without when nobody
 // can say; then known is false.
 func (s *Server) presence(x *exchange) (up map[string]Presence, known bool, err error) {
-	ctx, cancel := context.WithTimeout(x.r.Context(), presenceTimeout)
+	timeout := presenceTimeout
+	if x.staleRead() {
+		timeout = stalePresenceTimeout
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), timeout)
 	defer cancel()
 	up, err = s.node.Presence(ctx)
 	switch {

@@ -37,9 +37,9 @@ func (s *Server) listServices(x *exchange) error {
 // serviceRow writes a service as Cinder does. What concerns replication comes from
 // its cluster, but a member whose driver refuses the committed site says so.
 func (x *exchange) serviceRow(cl *fsm.Cluster, svc *fsm.Service, p Presence) map[string]any {
-	seen := max(svc.UpdatedAt, fsm.Time(0))
+	seen := svc.UpdatedAt // in Cinder a heartbeat updates the row, too
 	if !p.LastSeen.IsZero() {
-		seen = fsm.TimeOf(p.LastSeen)
+		seen = max(seen, fsm.TimeOf(p.LastSeen))
 	}
 	row := map[string]any{
 		"binary": fsm.Binary, "host": svc.Host, "zone": "nova",

@@ -40,6 +40,21 @@ func (r *reign) granted(host string, until time.Duration, seen time.Time) {
 		g.current, g.seen = until, seen
 	}
 	r.grants[host] = g
+	r.leased = wake(r.leased)
+}
+
+// nextGrant returns a channel that is closed when the next lease is granted.
+func (r *reign) nextGrant() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leased
+}
+
+// heardOf reports whether this leader has granted a service a lease.
+func (r *reign) heardOf(host string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.grants[host].current != 0
 }
 
 // retire refuses a service every lease from now on, if it can hold none any more.

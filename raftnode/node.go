@@ -98,6 +98,7 @@ type Node struct {
 	mu     sync.Mutex
 	reign  *reign   // of the current term, while this node leads
 	leases []*Lease // of this node's services
+	seen   map[string]Presence
 }
 
 // New opens the log and starts Raft. What it starts ends with [Node.Run], which
@@ -146,6 +147,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.bootstrap(ctx) })
 	wg.Go(func() { n.announce(ctx) })
 	wg.Go(func() { n.leader.run(ctx, n.raft) })
+	wg.Go(func() { n.follow(ctx) })
 	wg.Go(func() { n.tellState(ctx) })
 	n.lead(ctx)
 	n.leave(ctx)

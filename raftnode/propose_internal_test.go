@@ -165,24 +165,6 @@ func TestG8_Linearize(t *testing.T) {
 	})
 }
 
-func TestPresence(t *testing.T) {
-	t.Parallel()
-	story(t, "as the leader sees it", 3, 3, func(t *testing.T, f *fleet) {
-		n, l := leased(t, f)
-		for _, at := range f.nodes {
-			seen, err := at.Presence(t.Context())
-			if p := seen[l.host]; err != nil || !p.Up || p.LastSeen.IsZero() {
-				t.Errorf("at %s: %+v, %v", at.id, p, err)
-			}
-		}
-		f.isolate(n)
-		<-time.After(5 * time.Second)
-		if seen, err := f.leader().Presence(t.Context()); err != nil || seen[l.host].Up {
-			t.Errorf("of a node that is cut off: %+v, %v", seen[l.host], err)
-		}
-	})
-}
-
 func TestAnswerRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	story(t, "without harm", 1, 1, func(t *testing.T, f *fleet) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -50,29 +49,4 @@ func (n *Node) lastCommand(commit uint64) (uint64, error) {
 		}
 	}
 	return n.index(), nil
-}
-
-// Presence is what the leader knows of a service's lease.
-type Presence struct {
-	Up       bool      `cbor:"1,keyasint"` // its lease is current
-	LastSeen time.Time `cbor:"2,keyasint"` // when it was last granted
-}
-
-// Presence says which services hold a lease, by host, as the leader sees it. With
-// no leader it is [fsm.ErrNotLeader].
-func (n *Node) Presence(ctx context.Context) (map[string]Presence, error) {
-	return askLeader[map[string]Presence](ctx, n, methodPresence, struct{}{})
-}
-
-func (n *Node) presence() (map[string]Presence, error) {
-	r, err := n.leading()
-	if err != nil {
-		return nil, err
-	}
-	now := n.cfg.Clock()
-	all := map[string]Presence{}
-	for host, g := range r.noted() {
-		all[host] = Presence{Up: r.live(host, now), LastSeen: g.seen}
-	}
-	return all, nil
 }

@@ -24,14 +24,16 @@ type reign struct {
 
 	mu      sync.Mutex
 	number  uint64           // the term; set before caught is closed
+	since   time.Duration    // when caught was closed
 	grants  map[string]grant // by service
+	leased  chan struct{}    // closed and replaced when a lease is granted
 	retired map[string]bool  // services that are about to be deleted
 }
 
 func newReign(n *Node) *reign {
 	return &reign{
 		node: n, elected: n.cfg.Clock(), caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
-		grants: map[string]grant{}, retired: map[string]bool{},
+		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]bool{},
 	}
 }
 
@@ -56,7 +58,7 @@ func (r *reign) catchUp(ctx context.Context) bool {
 		_, err := await(ctx, r.node, r.node.raft.Barrier)
 		if err == nil && r.node.raft.CurrentTerm() == term {
 			r.mu.Lock()
-			r.number = term
+			r.number, r.since = term, r.node.cfg.Clock()
 			r.mu.Unlock()
 			close(r.caught)
 			r.logger.Info("leading", "term", term)
@@ -79,6 +81,13 @@ func (r *reign) ready() bool {
 	default:
 		return false
 	}
+}
+
+// led returns when this node began to lead: when it had caught up.
+func (r *reign) led() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.since
 }
 
 func (r *reign) term() uint64 {

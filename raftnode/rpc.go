@@ -73,7 +73,7 @@ func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]
 		index, err := n.readIndex(ctx)
 		return answer(indexAnswer{index}, err)
 	case methodPresence:
-		return answer(n.presence())
+		return answer(n.presence(ctx))
 	case methodSpace:
 		return answer(n.space(), nil)
 	case methodApplied:
