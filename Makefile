@@ -69,6 +69,13 @@ lint: ## All static checks
 fmt: ## Format the code
 	$(LINT) fmt $(PKG)
 
+PROTOGEN := go run ./scripts/protogen
+PROTO    := driverhost/process/driverpb/driver.proto
+
+.PHONY: generate
+generate: ## Generated code, from its sources
+	$(PROTOGEN) $(PROTO)
+
 ##@ Before a merge
 .PHONY: check
 check: ## All that CI runs, with the time of each step
@@ -92,6 +99,10 @@ fuzz: ## Every fuzz target, FUZZ long each
 .PHONY: fmt-check
 fmt-check: ## Fail if a file is not formatted
 	$(LINT) fmt --diff $(PKG)
+
+.PHONY: generate-check
+generate-check: ## Fail if generated code is not current
+	$(PROTOGEN) -check $(PROTO)
 
 .PHONY: tidy-check
 tidy-check: ## Fail if go.mod or go.sum is not tidy
@@ -138,7 +149,7 @@ clean: ## Remove what was built
 help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 } \
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 } \
 		/^#: / { says = substr($$0, 4) } \
-		/^[A-Z]+ \?= / && says { split($$0, a, / \?= /); vars = vars sprintf("  %-11s %s (now %s)\n", a[1], says, ENVIRON[a[1]] == "" ? a[2] : ENVIRON[a[1]]); says = "" } \
+		/^[A-Z]+ \?= / && says { split($$0, a, / \?= /); vars = vars sprintf("  %-14s %s (now %s)\n", a[1], says, ENVIRON[a[1]] == "" ? a[2] : ENVIRON[a[1]]); says = "" } \
 		END { printf "\nVariables, as in make fuzz FUZZ=1m\n%s", vars }' $(MAKEFILE_LIST)

@@ -58,6 +58,19 @@ type OpenRequest struct {
 	ActiveBackendID string // the committed site; "default" is the primary
 	Token           Token  // of the committed epoch
 	Logger          hclog.Logger
+
+	// Lease is what the driver's process lives by; a driver itself asks [Allowed].
+	Lease Deadline
+
+	// OnStuck, if not nil, is called when what works on the storage for this
+	// service cannot be ended, and again when it has ended.
+	OnStuck func(stuck bool)
+}
+
+// Backend is a configured driver that has not been opened.
+type Backend struct {
+	Open    Opener
+	Targets []string // its replication targets, without the primary
 }
 
 // Opener starts a driver. A driver that is opened again knows nothing of what
@@ -91,6 +104,18 @@ type Driver interface {
 
 	// Close ends the driver and waits for all it has started.
 	io.Closer
+}
+
+// Process is a driver that can end without being asked, as one in a process of its
+// own does when it crashes or is killed. It then knows nothing any more of what it
+// was told.
+type Process interface {
+	Driver
+
+	// Lost is closed when no further call can be made. Calls in flight end with
+	// [ErrDriverLost], but not before nothing is left that works on the storage
+	// for them.
+	Lost() <-chan struct{}
 }
 
 // ActiveActive are the calls that a driver needs to serve in a cluster that has
@@ -221,4 +246,8 @@ var (
 
 	// ErrBusy: the volume is in use in a way that forbids the call.
 	ErrBusy = errors.New("volume is busy")
+
+	// ErrDriverLost: the driver's process ended before it answered. It is never a
+	// driver's own word. The outcome is unknown.
+	ErrDriverLost = errors.New("the driver's process has ended")
 )

@@ -111,7 +111,7 @@ func (g *gate) enter(ctx context.Context, call fsm.Call) (admitted context.Conte
 	if err != nil {
 		return nil, Token{}, nil, err
 	}
-	admitted, end := under(ctx, held)
+	admitted, end := under(ctx, held, g.lease)
 	a := &admission{call: call, cancel: end}
 	g.running[a] = struct{}{}
 	return admitted, token, func() {
@@ -172,9 +172,10 @@ func (g *gate) wake() {
 	g.changed = make(chan struct{})
 }
 
-// under returns a context that ends with ctx and with held.
-func under(ctx, held context.Context) (context.Context, context.CancelCauseFunc) {
-	both, cancel := context.WithCancelCause(ctx)
+// under returns a context for driver calls that ends with ctx and with held, which
+// is a lease that is held.
+func under(ctx, held context.Context, lease Deadline) (context.Context, context.CancelCauseFunc) {
+	both, cancel := context.WithCancelCause(WithDeadline(ctx, underLease{lease: lease, held: held}))
 	stop := context.AfterFunc(held, func() { cancel(context.Cause(held)) })
 	return both, func(cause error) {
 		stop()

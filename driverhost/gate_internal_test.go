@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -38,6 +39,8 @@ func (w *gateWorld) Clone() *fsm.State {
 }
 
 func (w *gateWorld) Run(ctx context.Context) { <-ctx.Done() }
+
+func (w *gateWorld) Deadline() (time.Duration, <-chan struct{}) { return 0, nil }
 
 func (w *gateWorld) Current() (context.Context, <-chan struct{}) {
 	w.mu.Lock()

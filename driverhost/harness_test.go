@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -172,6 +173,16 @@ func (l *lease) Current() (context.Context, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.held, l.changed
+}
+
+// Deadline is far away while the lease is held.
+func (l *lease) Deadline() (time.Duration, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		return 0, l.changed
+	}
+	return math.MaxInt64, l.changed
 }
 
 func (l *lease) grant() {

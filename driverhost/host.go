@@ -41,6 +41,8 @@ type Lease interface {
 	// there is none now; changed is closed when that changes. Two calls return
 	// the same context only if the lease has not lapsed in between.
 	Current() (held context.Context, changed <-chan struct{})
+
+	Deadline
 }
 
 // Service is one service that this node hosts.

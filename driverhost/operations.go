@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/lockstep-storage/lockstep/fsm"
@@ -46,8 +47,9 @@ func (w *worker) owed(limit int) (ops []fsm.Operation, changed <-chan struct{}) 
 	return ops, changed
 }
 
-// operation makes one call and reports its end. A call that is not admitted, or is
-// cancelled, stays owed and is made again when the state allows it.
+// operation makes one call and reports its end. A call that is not admitted, is
+// cancelled, or whose driver was lost, stays owed and is made again when the state
+// allows it.
 func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation) {
 	pause := newBackoff(w.cfg.Retry)
 	owes := func(s *fsm.State) bool { return s.Owes(w.svc.Host, op.ID) }
@@ -58,7 +60,7 @@ func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation)
 		if !still || ctx.Err() != nil {
 			return
 		}
-		err := w.tryOperation(ctx, driver, op)
+		err := w.tryAlone(ctx, driver, op)
 		if err == nil {
 			return
 		}
@@ -67,15 +69,60 @@ func (w *worker) operation(ctx context.Context, driver Driver, op fsm.Operation)
 	}
 }
 
+// maxLosses is how many driver processes may end during the calls of one operation
+// before it counts as failed: it may be what ends them.
+const maxLosses = 5
+
+// tryAlone makes calls that a driver's process did not survive one at a time, so
+// that the one that ends it does not take others with it again and again.
+func (w *worker) tryAlone(ctx context.Context, driver Driver, op fsm.Operation) error {
+	if w.losses(op.ID) == 0 {
+		return w.tryOperation(ctx, driver, op)
+	}
+	select {
+	case w.suspect <- struct{}{}:
+		defer func() { <-w.suspect }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return w.tryOperation(ctx, driver, op)
+}
+
+func (w *worker) losses(operation uint64) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost[operation]
+}
+
+// noteLoss remembers that the driver was lost during a call, for as long as the
+// operation is owed.
+func (w *worker) noteLoss(operation uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost[operation]++
+	w.cfg.State.View(func(s *fsm.State) {
+		maps.DeleteFunc(w.lost, func(id uint64, _ int) bool { return !s.Owes(w.svc.Host, id) })
+	})
+}
+
 func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operation) error {
 	admitted, token, leave, err := w.gate.enter(ctx, fsm.CallVolume)
 	if err != nil {
 		return err
 	}
-	update, failure := w.callVolume(admitted, driver, op, token)
+	var update VolumeUpdate
+	failure := errPoison
+	if w.losses(op.ID) < maxLosses {
+		update, failure = w.callVolume(admitted, driver, op, token)
+	}
 	cancelled := context.Cause(admitted)
 	leave()
 	switch {
+	case errors.Is(failure, ErrDriverLost):
+		if cancelled == nil || errors.Is(cancelled, ErrDriverLost) {
+			w.noteLoss(op.ID)
+		}
+		return failure
 	case failure != nil && cancelled != nil:
 		return cancelled
 	case errors.Is(failure, ErrFenced):
@@ -93,6 +140,9 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 	}
 	return err
 }
+
+// errPoison ends an operation that no driver process survives.
+var errPoison = fmt.Errorf("the driver's process ended %d times during this call", maxLosses)
 
 func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation, token Token) (VolumeUpdate, error) {
 	var v fsm.Volume

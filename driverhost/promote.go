@@ -33,7 +33,7 @@ func (w *worker) promote(ctx context.Context, driver Driver, task fsm.Task) erro
 	if err != nil {
 		return err
 	}
-	leased, end := under(wanted, held)
+	leased, end := under(wanted, held, w.svc.Lease)
 	defer end(context.Canceled)
 	p, err := w.claim(leased, task)
 	if err != nil || p.claim == 0 {

@@ -28,12 +28,15 @@ type worker struct {
 
 	mu    sync.Mutex
 	stats *Stats
+	lost  map[uint64]int // by operation: driver processes that ended during its call
+
+	suspect chan struct{} // of capacity one: held by the operation with losses whose call runs
 }
 
 func newWorker(cfg Config, svc Service) *worker {
 	return &worker{
 		svc: svc, cfg: cfg, gate: newGate(svc.Host, cfg.State, svc.Lease),
-		logger: cfg.Logger.With("service", svc.Host),
+		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1),
 	}
 }
 
@@ -113,7 +116,9 @@ func (w *worker) open(ctx context.Context) error {
 	if _, err := w.awaitLease(ctx); err != nil {
 		return err
 	}
-	req := OpenRequest{Node: w.svc.Node, Host: w.svc.Host, Cluster: w.svc.Cluster, Logger: w.logger.Named("driver")}
+	req := OpenRequest{
+		Node: w.svc.Node, Host: w.svc.Host, Cluster: w.svc.Cluster, Logger: w.logger.Named("driver"), Lease: w.svc.Lease,
+	}
 	w.cfg.State.View(func(s *fsm.State) {
 		svc, _ := s.Service(w.svc.Host)
 		cl, _ := s.Cluster(svc.Group())
@@ -153,11 +158,14 @@ func (w *worker) fits(driver Driver) error {
 
 // serve does what is owed until ctx ends or the driver is lost.
 func (w *worker) serve(ctx context.Context, driver Driver) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel(context.Canceled)
 	w.gate.tell(0)
+	if p, ok := driver.(Process); ok {
+		wg.Go(func() { w.awaitLoss(ctx, p, cancel) })
+	}
 	wg.Go(func() { w.operate(ctx, driver) })
 	wg.Go(func() { w.measure(ctx, driver) })
 
@@ -188,6 +196,17 @@ func (w *worker) serve(ctx context.Context, driver Driver) error {
 		w.pauseWhile(ctx, pause, task)
 	}
 	return nil
+}
+
+// awaitLoss ends the service of a driver whose process has ended. Whatever it was
+// told died with it.
+func (w *worker) awaitLoss(ctx context.Context, driver Process, cancel context.CancelCauseFunc) {
+	select {
+	case <-driver.Lost():
+		w.gate.tell(0)
+		cancel(ErrDriverLost)
+	case <-ctx.Done():
+	}
 }
 
 // pauseWhile waits until it is time to try task again, or until something else is
@@ -240,7 +259,7 @@ func (w *worker) switchTo(ctx context.Context, driver Driver, task fsm.Task) err
 	if err != nil {
 		return err
 	}
-	leased, end := under(wanted, held)
+	leased, end := under(wanted, held, w.svc.Lease)
 	defer end(context.Canceled)
 	report := fsm.MemberSwitched{Host: w.svc.Host, Epoch: task.Epoch, ActiveBackendID: task.Target}
 	var refused error

@@ -1,18 +1,21 @@
 package file
 
 import (
+	"context"
+
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
-// Backend is the [driverhost.Factory] of this driver: its options are a [Config].
-func Backend(decode func(into any) error) (driverhost.Backend, error) {
+// Open starts a driver whose options decode reads strictly into a [Config]. It is for
+// a process that serves this driver.
+func Open(ctx context.Context, req driverhost.OpenRequest, decode func(into any) error) (driverhost.Driver, error) {
 	cfg := DefaultConfig()
 	if err := decode(&cfg); err != nil {
-		return driverhost.Backend{}, err
+		return nil, err
 	}
 	open, err := New(cfg)
 	if err != nil {
-		return driverhost.Backend{}, err
+		return nil, err
 	}
-	return driverhost.Backend{Open: open, Targets: cfg.Targets()}, nil
+	return open(ctx, req)
 }

@@ -1,12 +1,14 @@
 package file_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/driverhost/file"
 )
 
@@ -59,13 +61,13 @@ func TestBackendFromOptions(t *testing.T) {
 	decoding := func(text string) func(any) error {
 		return func(into any) error { return yaml.UnmarshalWithOptions([]byte(text), into, yaml.Strict()) }
 	}
-	b, err := file.Backend(decoding("sites: {default: /a, site-c: /c, site-b: /b}"))
+	dir := t.TempDir()
+	req := driverhost.OpenRequest{Node: "n", Host: "n@files", ActiveBackendID: file.Primary}
+	d, err := file.Open(t.Context(), req, decoding(fmt.Sprintf("sites: {default: %s/a, site-c: %[1]s/c, site-b: %[1]s/b}", dir)))
 	must(t, err)
-	if b.Open == nil || len(b.Targets) != 2 || b.Targets[0] != secondary {
-		t.Errorf("backend is %+v", b)
-	}
+	must(t, d.Close())
 	for _, text := range []string{"sites: {default: /a}\nreplication_intervall: 1s", "sites: {site-b: /b}"} {
-		if _, err := file.Backend(decoding(text)); err == nil {
+		if _, err := file.Open(t.Context(), req, decoding(text)); err == nil {
 			t.Errorf("options were taken: %s", text)
 		}
 	}

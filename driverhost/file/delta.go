@@ -14,6 +14,8 @@ import (
 	"io/fs"
 	"math"
 	"os"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
 // A delta file holds the blocks that make a replica equal to its source. It is
@@ -201,7 +203,10 @@ func (s *site) applyDelta(ctx context.Context, f *os.File, name string) error {
 	a.sums, err = s.readMap(name)
 	a.mapped = err == nil
 	err = readDelta(f, fi.Size(), a.start, func(index int64, data []byte) error {
-		return errors.Join(ctx.Err(), a.block(index, data))
+		if err := driverhost.Allowed(ctx); err != nil {
+			return err
+		}
+		return a.block(index, data)
 	})
 	if err := closeSynced(dst, err); err != nil {
 		return err

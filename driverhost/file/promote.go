@@ -36,6 +36,9 @@ func (p *promotion) moveAll(ctx context.Context, st siteState, e *JournalEntry, 
 		}
 	}
 	for _, v := range p.req.Volumes {
+		if err := driverhost.Allowed(ctx); err != nil {
+			return err
+		}
 		moved, err := s.promoteVolume(ctx, v)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -106,15 +109,15 @@ func (p *promotion) moveSnapshots(ctx context.Context) error {
 		wanted[v.ID] = true
 	}
 	for _, name := range names {
+		if err := driverhost.Allowed(ctx); err != nil {
+			return err
+		}
 		m, err := p.target.readSidecar(name)
 		if err == nil && !wanted[m.Volume] {
 			continue
 		}
 		if err == nil {
 			_, err = p.target.promoteName(ctx, name)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 		if err != nil {
 			p.d.log.Warn("snapshot not promoted", "failover", p.req.ID, "snapshot", name, "error", err)

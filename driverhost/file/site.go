@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
 // A site is one directory. It keeps nothing in memory: other processes work on
@@ -60,9 +62,10 @@ func isName(name string) bool {
 	return ok && validID(id)
 }
 
-// exclusive calls fn under the site's lock. A mutating call has its check of the
-// token and its effect in one fn; exclusive locks keep it easy to see that none
-// is under way when a promotion raises the token.
+// exclusive calls fn under the site's lock, unless the lease has ended by then: the
+// wait for the lock may be long. A mutating call has its check of the token and its
+// effect in one fn; exclusive locks keep it easy to see that none is under way when
+// a promotion raises the token.
 func (s *site) exclusive(ctx context.Context, fn func(st siteState) error) (err error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -79,8 +82,8 @@ func (s *site) exclusive(ctx context.Context, fn func(st siteState) error) (err 
 	if err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := driverhost.Allowed(ctx); err != nil {
+		return fmt.Errorf("site %s: %w", s.id, err)
 	}
 	return fn(st)
 }

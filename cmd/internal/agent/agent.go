@@ -16,19 +16,13 @@ import (
 	"github.com/lockstep-storage/lockstep/api"
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
 	"github.com/lockstep-storage/lockstep/driverhost"
-	"github.com/lockstep-storage/lockstep/driverhost/file"
 	"github.com/lockstep-storage/lockstep/fsm"
 	"github.com/lockstep-storage/lockstep/raftnode"
 )
 
-// Drivers are the drivers that a node can run.
-func Drivers() driverhost.Registry {
-	return driverhost.Registry{config.DriverFile: file.Backend}
-}
-
 // Run runs the node that cfg describes until ctx ends, or until a part of it
 // fails. Release is the version of the build.
-func Run(ctx context.Context, cfg config.Config, release string, drivers driverhost.Registry, logger hclog.Logger) error {
+func Run(ctx context.Context, cfg config.Config, release string, drivers Drivers, logger hclog.Logger) error {
 	secure, err := openSecurity(cfg, logger)
 	if err != nil {
 		return err
@@ -85,10 +79,10 @@ func openNode(ctx context.Context, cfg config.Config, release string, peers raft
 }
 
 // newHosts opens nothing yet: a driver is opened once its service holds a lease.
-func newHosts(cfg config.Config, process *raftnode.Process, drivers driverhost.Registry, logger hclog.Logger) (*driverhost.Host, error) {
+func newHosts(cfg config.Config, process *raftnode.Process, drivers Drivers, logger hclog.Logger) (*driverhost.Host, error) {
 	var services []driverhost.Service
 	for _, backend := range cfg.Backends {
-		driver, err := drivers.Backend(backend.Driver, backend.Options.Decode)
+		driver, err := drivers(cfg, backend)
 		if err != nil {
 			return nil, fmt.Errorf("backend %s: %w", backend.Name, err)
 		}

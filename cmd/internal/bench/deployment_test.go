@@ -21,6 +21,7 @@ import (
 	"github.com/lockstep-storage/lockstep/cmd/internal/agent"
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
 	"github.com/lockstep-storage/lockstep/driverhost"
+	"github.com/lockstep-storage/lockstep/driverhost/process"
 )
 
 // The environment in which the test binary is a node.
@@ -34,18 +35,33 @@ const clusterName = "bench@instant"
 
 // TestMain lets the test binary be a node of the deployment that it measures.
 func TestMain(m *testing.M) {
-	if os.Getenv(envIndex) == "" {
-		os.Exit(m.Run())
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if os.Getenv("LOCKSTEP_DRIVER") != "" {
+		serveInstant(ctx)
+		return
+	}
+	if os.Getenv(envIndex) == "" {
+		os.Exit(m.Run()) //nolint:gocritic // there is nothing to tidy up
+	}
 	logger := hclog.NewNullLogger() // what fails is returned, and printed below
-	drivers := driverhost.Registry{"instant": func(func(any) error) (driverhost.Backend, error) {
-		return driverhost.Backend{Open: openInstant, Targets: []string{"site-b"}}, nil
-	}}
+	drivers := func(cfg config.Config, b config.Backend) (driverhost.Backend, error) {
+		return agent.Process(cfg, b, []string{os.Args[0]})
+	}
 	if err := agent.Run(ctx, nodeConfig(), "bench", drivers, logger); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // the node has ended
+	}
+}
+
+// serveInstant is the process of a driver.
+func serveInstant(ctx context.Context) {
+	open := func(ctx context.Context, req driverhost.OpenRequest, _ []byte) (driverhost.Driver, error) {
+		return openInstant(ctx, req)
+	}
+	if err := process.Serve(ctx, open); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
@@ -59,7 +75,7 @@ func nodeConfig() config.Config {
 	cfg.BootstrapExpect = 3
 	cfg.API.Listen, cfg.Raft.Listen, cfg.Gossip.Listen = at(index, 0), at(index, 1), at(index, 2)
 	cfg.Gossip.Join = []string{at(0, 2)}
-	cfg.Backends = []config.Backend{{Name: "instant", Cluster: clusterName, Driver: "instant"}}
+	cfg.Backends = []config.Backend{{Name: "instant", Cluster: clusterName, Driver: os.Args[0], Targets: []string{"site-b"}}}
 	return cfg
 }
 

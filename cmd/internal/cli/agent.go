@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -25,7 +26,11 @@ func (a *app) agent() *cobra.Command {
 			logger := hclog.New(&hclog.LoggerOptions{
 				Name: "lockstep", Level: hclog.LevelFromString(cfg.LogLevel), Output: a.Err, TimeFormat: "2006-01-02T15:04:05.000Z0700",
 			})
-			return agent.Run(cmd.Context(), cfg, a.release(), agent.Drivers(), logger)
+			program, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("path of this program: %w", err)
+			}
+			return agent.Run(cmd.Context(), cfg, a.release(), agent.Processes(program), logger)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (required); see 'lockstep config example'")

@@ -96,7 +96,7 @@ The commands ask the nodes named by --addr or ` + addressVariable + `, whichever
 	addTo(root, groupOperate, a.failover(), a.failback(), a.failovers(), a.freeze(), a.thaw())
 	addTo(root, groupLook, a.status(), a.cluster(), a.service(), a.volume(), a.snapshot(), a.peers())
 	addTo(root, groupRun, a.agent(), a.config(), a.tls(), a.dev(), a.version())
-	root.AddCommand(exitCodesTopic())
+	root.AddCommand(exitCodesTopic(), a.driver())
 	return root
 }
 

@@ -119,8 +119,21 @@ func (l FailoverLimits) Limits() fsm.Limits {
 type Backend struct {
 	Name    string  `yaml:"name"`    // the service is called node@name
 	Cluster string  `yaml:"cluster"` // something@name; empty: the service is in no cluster
-	Driver  string  `yaml:"driver"`  // file
+	Driver  string  `yaml:"driver"`  // file, or the absolute path of a program that is a driver
 	Options Options `yaml:"options"` // the driver's own
+
+	// Targets are the replication targets of a driver that is a program; the file
+	// driver's are its sites.
+	Targets []string `yaml:"targets"`
+}
+
+// ReplicationTargets are the backend ids that the backend can fail over to.
+func (b Backend) ReplicationTargets() ([]string, error) {
+	if b.Driver != DriverFile {
+		return b.Targets, nil
+	}
+	cfg, err := b.File()
+	return cfg.Targets(), err
 }
 
 // Host is the name of the backend's service.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -254,6 +255,27 @@ func (o Options) Decode(into any) error {
 		return nil
 	}
 	return decode(o.node, into)
+}
+
+// JSON returns the options as a JSON object, for a driver in another process.
+func (o Options) JSON() ([]byte, error) {
+	values := map[string]any{}
+	if err := o.Decode(&values); err != nil {
+		return nil, err
+	}
+	return json.Marshal(values)
+}
+
+// DecodeOptions is Options.Decode for options that came as JSON.
+func DecodeOptions(options []byte, into any) error {
+	tree, err := parser.ParseBytes(options, 0) // JSON is YAML
+	if err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	if len(tree.Docs) != 1 || tree.Docs[0].Body == nil {
+		return errors.New("options: not one JSON object")
+	}
+	return decode(tree.Docs[0].Body, into)
 }
 
 // File returns the configuration of a backend of the file driver.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// DriverFile is the only driver there is.
+// DriverFile is the driver that this program brings along.
 const DriverFile = "file"
 
 // maxName bounds names, in bytes.
@@ -213,15 +214,33 @@ func (v *validation) cluster(field string, b Backend) {
 	v.name(field, name, "")
 }
 
+// knownDrivers says what a driver may be.
+const knownDrivers = DriverFile + ", or the absolute path of a program that is a driver"
+
+// program checks a driver that is a program. Its options are its own business.
+func (v *validation) program(field string, b Backend) {
+	v.check(filepath.IsAbs(b.Driver), field+".driver", b.Driver, knownDrivers)
+	for i, target := range b.Targets {
+		at := fmt.Sprintf("%s.targets[%d]", field, i)
+		v.name(at, target, "a backend id")
+		v.check(target != "default", at, target, "the backend id of a secondary site: default is the primary")
+		v.check(slices.Index(b.Targets, target) == i, at, target, "a backend id that is not in the list yet")
+	}
+	if _, err := b.Options.JSON(); err != nil {
+		v.check(false, field+".options", "", "keys and values that can be written as JSON: "+err.Error())
+	}
+}
+
 func (v *validation) driver(field string, b Backend) {
 	if b.Driver == "" {
-		v.check(false, field+".driver", "", "one of "+DriverFile)
+		v.check(false, field+".driver", "", knownDrivers)
 		return
 	}
-	v.oneOf(field+".driver", b.Driver, DriverFile)
 	if b.Driver != DriverFile {
+		v.program(field, b)
 		return
 	}
+	v.check(len(b.Targets) == 0, field+".targets", strings.Join(b.Targets, ", "), "nothing: those of the file driver are its sites")
 	cfg, err := b.File()
 	if err == nil {
 		err = cfg.Validate()
