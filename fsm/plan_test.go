@@ -30,6 +30,15 @@ func TestPlan(t *testing.T) {
 	late := func(d time.Duration, hosts ...string) func(l *log) fsm.Observation {
 		return func(l *log) fsm.Observation { return after(gone(l.sees(), hosts...), d) }
 	}
+	silent := func(hosts ...string) func(l *log) fsm.Observation {
+		return func(l *log) fsm.Observation {
+			o := after(l.sees(), time.Hour)
+			for _, host := range hosts {
+				o.Live[host] = false
+			}
+			return o
+		}
+	}
 	assign := func(attempt uint64, executor string) func(l *log) fsm.Command {
 		return func(l *log) fsm.Command {
 			return fsm.Assign{Failover: "f1", Attempt: attempt, ClaimIndex: l.failover("f1").ClaimIndex, Executor: executor, Term: 1}
@@ -54,7 +63,7 @@ func TestPlan(t *testing.T) {
 		"draining: a member is out of touch and not gone": {func(l *log) {
 			l.asks()
 			l.do(fsm.MemberDrained{Failover: "f1", Host: n1}, fsm.MemberDrained{Failover: "f1", Host: n2})
-		}, late(time.Hour), nil},
+		}, silent(n3), nil},
 		"draining: the last member is gone": {func(l *log) {
 			l.asks()
 			l.do(fsm.MemberDrained{Failover: "f1", Host: n1}, fsm.MemberDrained{Failover: "f1", Host: n2})
@@ -71,6 +80,7 @@ func TestPlan(t *testing.T) {
 		"promoting: the executor has not claimed":              {func(l *log) { drained(l); l.assign("f1", n1) }, late(time.Hour), nil},
 		"promoting: the executor is at work":                   {(*log).promotes, late(time.Hour), nil},
 		"promoting: the executor is gone":                      {(*log).promotes, without(n1), assign(1, n2)},
+		"promoting: the executor is out of touch and not gone": {(*log).promotes, silent(n1), nil},
 		"promoting: another member is gone":                    {(*log).promotes, without(n2), nil},
 		"promoting: the executor was the only one":             {(*log).promotes, without(n1, n2, n3), nil},
 		"promoting: an attempt has just ended":                 {ended, quiet, nil},
