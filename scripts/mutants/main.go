@@ -41,8 +41,8 @@ func run(args []string, out io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	results, err := o.judge(ctx, out)
-	if err == nil {
-		err = o.print(out, results)
+	if len(results) > 0 {
+		err = errors.Join(err, o.print(out, results))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -102,7 +102,11 @@ func (o options) judge(ctx context.Context, out io.Writer) ([]result, error) {
 		progress = os.Stderr
 	}
 	s := suite{tree: tree, seeds: o.seeds, timeout: o.timeout, out: progress}
-	results, err := s.judgeAll(ctx, chosen)
+	var results []result
+	err = s.unbroken(ctx, chosen)
+	if err == nil {
+		results, err = s.judgeAll(ctx, chosen)
+	}
 	return results, errors.Join(err, os.RemoveAll(tree))
 }
 

@@ -34,30 +34,40 @@ type result struct {
 	Seconds   float64 `json:"seconds"`
 }
 
-// judgeAll runs the tests on the unbroken tree, which must pass, and on each
-// mutant, which must not.
-func (s suite) judgeAll(ctx context.Context, mutants []mutant) ([]result, error) {
-	unbroken := map[string]bool{}
+// unbroken runs the tests on the tree as it is, which must pass.
+func (s suite) unbroken(ctx context.Context, mutants []mutant) error {
+	packages := map[string]bool{}
 	for _, m := range mutants {
 		for _, pkg := range m.Tests {
-			unbroken[pkg] = true
+			packages[pkg] = true
 		}
 	}
-	for _, pkg := range slices.Sorted(maps.Keys(unbroken)) {
+	for _, pkg := range slices.Sorted(maps.Keys(packages)) {
 		fmt.Fprintf(s.out, "unbroken %s\n", pkg)
 		failed, err := s.test(ctx, pkg)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if failed != "" {
-			return nil, fmt.Errorf("%s fails in %s without any mutant", failed, pkg)
+			return fmt.Errorf("%s fails in %s without any mutant", failed, pkg)
 		}
 	}
+	return nil
+}
+
+// judgeAll runs the tests on each mutant.
+func (s suite) judgeAll(ctx context.Context, mutants []mutant) ([]result, error) {
 	var results []result
+	var errs []error
 	for i, m := range mutants {
 		r, err := s.judge(ctx, m)
 		if err != nil {
-			return nil, err
+			fmt.Fprintf(s.out, "%2d/%d %-28s %v\n", i+1, len(mutants), m.Name, err)
+			errs = append(errs, fmt.Errorf("%s could not be judged", m.Name))
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		verdict := "killed by " + r.KilledBy
 		if r.KilledBy == "" {
@@ -66,7 +76,7 @@ func (s suite) judgeAll(ctx context.Context, mutants []mutant) ([]result, error)
 		fmt.Fprintf(s.out, "%2d/%d %-28s %6.1f s  %s\n", i+1, len(mutants), m.Name, r.Seconds, verdict)
 		results = append(results, r)
 	}
-	return results, nil
+	return results, errors.Join(errs...)
 }
 
 // judge breaks one rule and runs the tests until one fails.
