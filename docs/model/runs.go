@@ -20,7 +20,7 @@ func protocolRuns() []run {
 			sets: func(m *model) { m.attempts, m.live = 1, true },
 		},
 		{
-			name: "election", short: true, shows: "a change of leader, two attempts, no volume calls",
+			name: "election", short: true, shows: "a change of leader, no volume calls; all can converge",
 			sets: func(m *model) { m.elections, m.attempts, m.volumes, m.live = 1, 1, false, true },
 		},
 		{
