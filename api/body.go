@@ -64,7 +64,8 @@ func (x *exchange) body(limit time.Duration, extra extras, fields ...field) (obj
 	if !utf8.Valid(raw) || !json.Valid(raw) {
 		return nil, newFault(http.StatusBadRequest, "Malformed request body")
 	}
-	return checkObject("", bytes.TrimSpace(raw), extra, fields)
+	x.raw = bytes.TrimSpace(raw)
+	return checkObject("", x.raw, extra, fields)
 }
 
 // extras says what becomes of fields that a body should not have.

@@ -20,6 +20,12 @@ const (
 	withClusters          microversion = 7
 	withGroups            microversion = 13
 	withReplication       microversion = 26
+	withAttachments       microversion = 27
+	withLogLevels         microversion = 32
+	withLikeFilters       microversion = 34
+	withAttachComplete    microversion = 44
+	withSummary           microversion = 12
+	withSummaryMetadata   microversion = 36
 	withExtendInUse       microversion = 42
 	withCount             microversion = 45
 	withProviderID        microversion = 48
@@ -42,6 +48,7 @@ const (
 // cinderRoutes is the route table of Cinder's API.
 func (s *Server) cinderRoutes() []route {
 	const get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+	volumeMetadata, snapshotMetadata := metadataOf{s, s.describedVolume}, metadataOf{s, s.describedSnapshot}
 	return []route{
 		{method: get, path: "/v3", handle: s.redirectToVersions},
 		{method: get, path: "/v3/", handle: s.v3Versions},
@@ -57,7 +64,39 @@ func (s *Server) cinderRoutes() []route {
 		{method: post, path: "/v3/volumes", handle: s.createVolume},
 		{method: get, path: "/v3/volumes/:id", handle: s.showVolume},
 		{method: del, path: "/v3/volumes/:id", handle: s.deleteVolume},
+		{method: put, path: "/v3/volumes/:id", handle: s.updateVolume},
 		{method: post, path: "/v3/volumes/:id/action", handle: s.actOnVolume},
+		{method: get, path: "/v3/volumes/:id/metadata", handle: volumeMetadata.show},
+		{method: post, path: "/v3/volumes/:id/metadata", handle: volumeMetadata.merge},
+		{method: put, path: "/v3/volumes/:id/metadata", handle: volumeMetadata.replace},
+		{method: get, path: "/v3/volumes/:id/metadata/:key", handle: volumeMetadata.showItem},
+		{method: put, path: "/v3/volumes/:id/metadata/:key", handle: volumeMetadata.setItem},
+		{method: del, path: "/v3/volumes/:id/metadata/:key", handle: volumeMetadata.dropItem},
+		{method: put, path: "/v3/snapshots/:id", handle: s.updateSnapshot},
+		{method: post, path: "/v3/snapshots/:id/action", handle: s.actOnSnapshot},
+		{method: get, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.show},
+		{method: post, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.merge},
+		{method: put, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.replace},
+		{method: get, path: "/v3/snapshots/:id/metadata/:key", handle: snapshotMetadata.showItem},
+		{method: put, path: "/v3/snapshots/:id/metadata/:key", handle: snapshotMetadata.setItem},
+		{method: del, path: "/v3/snapshots/:id/metadata/:key", handle: snapshotMetadata.dropItem},
+		{method: get, path: "/v3/attachments", since: withAttachments, handle: s.listAttachments},
+		{method: post, path: "/v3/attachments", since: withAttachments, handle: s.createAttachment},
+		{method: get, path: "/v3/attachments/:id", since: withAttachments, handle: s.showAttachment},
+		{method: put, path: "/v3/attachments/:id", since: withAttachments, handle: s.updateAttachment},
+		{method: del, path: "/v3/attachments/:id", since: withAttachments, handle: s.deleteAttachment},
+		{method: post, path: "/v3/attachments/:id/action", since: withAttachComplete, handle: s.completeAttachment},
+		{method: put, path: "/v3/types/:id", handle: s.updateType},
+		{method: post, path: "/v3/types/:id/extra_specs", handle: s.addExtraSpecs},
+		{method: get, path: "/v3/types/:id/extra_specs/:key", handle: s.showExtraSpec},
+		{method: put, path: "/v3/types/:id/extra_specs/:key", handle: s.setExtraSpec},
+		{method: del, path: "/v3/types/:id/extra_specs/:key", handle: s.dropExtraSpec},
+		{method: get, path: "/v3/os-quota-sets/:project", handle: s.showQuota},
+		{method: put, path: "/v3/os-quota-sets/:project", handle: s.updateQuota},
+		{method: del, path: "/v3/os-quota-sets/:project", handle: s.deleteQuota},
+		{method: get, path: "/v3/scheduler-stats/get_pools", handle: s.listPools},
+		{method: get, path: "/v3/capabilities/:host", handle: s.showCapabilities},
+		{method: get, path: "/v3/os-availability-zone", handle: s.listZones},
 		{method: get, path: "/v3/snapshots", handle: s.listSnapshots},
 		{method: post, path: "/v3/snapshots", handle: s.createSnapshot},
 		{method: get, path: "/v3/snapshots/:id", handle: s.showSnapshot},
@@ -77,6 +116,7 @@ func (s *Server) cinder(x *exchange, rt route) error {
 		return nil
 	}
 	x.Header().Set(headerComputeID, "req-"+x.id)
+	x.admin = s.cfg.Admin(x.user)
 	if err := x.negotiate(); err != nil {
 		return err
 	}
@@ -208,34 +248,6 @@ func (s *Server) redirectToVersions(x *exchange) error {
 
 func (s *Server) v3Versions(x *exchange) error {
 	x.json(http.StatusOK, typeJSON, x.versions())
-	return nil
-}
-
-// showLimits answers with what the project uses. There are no quotas, which
-// Cinder writes as -1.
-func (s *Server) showLimits(x *exchange) error {
-	if err := s.look(x); err != nil {
-		return err
-	}
-	state := s.node.Clone()
-	var volumes, snapshots, gigabytes int64
-	for v := range state.Volumes(0) {
-		if v.ProjectID == x.project {
-			volumes++
-			gigabytes += v.Size
-		}
-	}
-	for sn := range state.Snapshots(0) {
-		if sn.ProjectID == x.project {
-			snapshots++
-			gigabytes += sn.Size
-		}
-	}
-	x.json(http.StatusOK, typeJSON, map[string]any{"limits": map[string]any{"rate": []any{}, "absolute": map[string]int64{
-		"maxTotalVolumes": -1, "maxTotalSnapshots": -1, "maxTotalVolumeGigabytes": -1, "maxTotalBackups": -1, "maxTotalBackupGigabytes": -1,
-		"totalVolumesUsed": volumes, "totalGigabytesUsed": gigabytes, "totalSnapshotsUsed": snapshots,
-		"totalBackupsUsed": 0, "totalBackupGigabytesUsed": 0,
-	}}})
 	return nil
 }
 

@@ -73,7 +73,7 @@ func statusOf(code fsm.Code) (cinder, v1 int) {
 		return http.StatusBadRequest, http.StatusConflict
 	case fsm.ErrNotLeader, fsm.ErrNoLeader:
 		return http.StatusServiceUnavailable, http.StatusServiceUnavailable
-	case fsm.ErrTooLarge:
+	case fsm.ErrTooLarge, fsm.ErrOverQuota:
 		return http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge
 	case fsm.ErrNoSpace:
 		return http.StatusServiceUnavailable, http.StatusInsufficientStorage
@@ -158,7 +158,12 @@ func (s *Server) refuse(x *exchange, err error) {
 		x.Header().Set("Retry-After", retryAfterSecs)
 	}
 	if inCinder {
-		x.json(status, typeJSON, map[string]any{cinderName(status): map[string]any{"code": status, "message": refusal.Message}})
+		body := map[string]any{"code": status, "message": refusal.Message}
+		if refusal.Code == fsm.ErrOverQuota { // Cinder says that trying again is no use
+			x.Header().Set("Retry-After", "0")
+			body["retryAfter"] = "0"
+		}
+		x.json(status, typeJSON, map[string]any{cinderName(status): body})
 		return
 	}
 	x.json(status, typeProblem, problem{

@@ -27,6 +27,8 @@ type exchange struct {
 	status int               // of the answer; 0 while there is none
 	id     string            // of the request, for logs and for OpenStack's headers
 	sum    [sha256.Size]byte // of the body, once it is read
+	raw    json.RawMessage   // the body, once it is known to be JSON
+	admin  bool              // may do everything, and sees what others do not
 
 	segment string       // project in the path of a request of Cinder's API
 	user    string       // from the token
@@ -127,4 +129,16 @@ func (x *exchange) empty(status int, contentType string) {
 		x.Header().Del(headerComputeID)
 	}
 	x.bytes(status, contentType, nil)
+}
+
+// sees reports whether the user sees records of a project.
+func (x *exchange) sees(project string) bool { return x.admin || project == x.project }
+
+// allowed refuses what only an administrator may do, naming the rule of Cinder's
+// policy.
+func (x *exchange) allowed(rule string) error {
+	if x.admin {
+		return nil
+	}
+	return newFault(http.StatusForbidden, "Policy doesn't allow %s to be performed.", rule)
 }

@@ -1,12 +1,14 @@
 package api
 
 import (
-	"fmt"
+	"cmp"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -19,6 +21,7 @@ type page struct {
 	limit, offset int
 	marker        string
 	count         bool // say how many there are in all
+	orders        []order
 	filters       map[string]string
 }
 
@@ -27,8 +30,7 @@ func notFilters() []string {
 	return []string{"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", "with_count", "consistency"}
 }
 
-// page reads the parameters that every list has. Lists are ordered by creation,
-// newest first; no other order is served.
+// page reads the parameters that every list has.
 func (x *exchange) page() (page, error) {
 	p := page{limit: maxLimit, marker: x.query.Get("marker"), filters: map[string]string{}}
 	var err error
@@ -39,7 +41,7 @@ func (x *exchange) page() (page, error) {
 		return p, err
 	}
 	p.limit = min(p.limit, maxLimit)
-	if err := x.checkOrder(); err != nil {
+	if p.orders, err = x.orders(); err != nil {
 		return p, err
 	}
 	if x.version >= withCount && x.query.Has("with_count") {
@@ -47,24 +49,31 @@ func (x *exchange) page() (page, error) {
 			return p, err
 		}
 	}
+	return p, x.filter(&p)
+}
+
+// filter reads what a list is filtered by: always by the project, unless an
+// administrator asks for all.
+func (x *exchange) filter(p *page) error {
 	for key, values := range x.query {
 		if !slices.Contains(notFilters(), key) {
 			p.filters[key] = values[len(values)-1]
 		}
 	}
-	if p.filters["project_id"] != "" {
-		return p, nil
+	if p.filters["project_id"] != "" && x.admin {
+		return nil
 	}
+	var err error
 	everyone := false
-	if x.query.Has("all_tenants") {
+	if x.query.Has("all_tenants") && x.admin {
 		if everyone, err = parseBool("all_tenants", x.query.Get("all_tenants")); err != nil {
-			return p, err
+			return err
 		}
 	}
 	if !everyone {
 		p.filters["project_id"] = x.project
 	}
-	return p, nil
+	return nil
 }
 
 func (x *exchange) number(name string, def int) (int, error) {
@@ -82,44 +91,77 @@ func (x *exchange) number(name string, def int) (int, error) {
 	return n, nil
 }
 
-func (x *exchange) checkOrder() error {
+// order is one key that a list is sorted by.
+type order struct {
+	key  string
+	desc bool
+}
+
+// orders reads what a list is sorted by: nothing for the usual order, by creation,
+// newest first.
+func (x *exchange) orders() ([]order, error) {
 	if x.query.Has("sort") && (x.query.Has("sort_key") || x.query.Has("sort_dir")) {
-		return badRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.")
+		return nil, badRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.")
 	}
-	allowed := map[string][]string{
-		"sort": {"", "created_at", "created_at:desc"}, "sort_key": {"", "created_at"}, "sort_dir": {"", "desc"},
+	asked := x.query.Get("sort")
+	if !x.query.Has("sort") {
+		if !x.query.Has("sort_key") && !x.query.Has("sort_dir") {
+			return nil, nil
+		}
+		asked = cmp.Or(x.query.Get("sort_key"), "created_at") + ":" + x.query.Get("sort_dir")
 	}
-	for _, name := range []string{"sort", "sort_key", "sort_dir"} {
-		if got := x.query.Get(name); !slices.Contains(allowed[name], got) {
-			return fieldFault(name, got, fmt.Sprintf("Invalid %s %s: lists are ordered by created_at:desc.", name, got), allowed[name][1:]...)
+	var all []order
+	for part := range strings.SplitSeq(strings.TrimSpace(asked), ",") {
+		key, dir, _ := strings.Cut(part, ":")
+		key, dir = strings.TrimSpace(key), strings.TrimSpace(dir)
+		if dir != "" && dir != "asc" && dir != "desc" {
+			return nil, fieldFault("sort", dir, prefixInvalid+"Unknown sort direction, must be 'desc' or 'asc'.", "asc", "desc")
+		}
+		if key != "" {
+			all = append(all, order{key: key, desc: dir != "asc"})
 		}
 	}
-	return nil
+	if len(all) == 1 && all[0] == (order{"created_at", true}) {
+		return nil, nil
+	}
+	return all, nil
 }
 
 // lister is one kind of record that is listed.
 type lister[V any] struct {
 	noun    string // in the plural, as in the answer
-	marker  func(state *fsm.State, id string) (index uint64, err error)
 	rows    func(before uint64) iter.Seq[V]
+	get     func(id string) (V, bool)
+	missing func(id string) error
 	id      func(V) string
+	index   func(V) uint64 // grows with the time of creation
 	filters map[string]func(V) any
+	open    []string // filters that everybody may use, below those of administrators
+	sorts   map[string]func(a, b V) int
 	row     func(V) map[string]any
 }
 
 // list answers with a page of records.
-func list[V any](x *exchange, p page, state *fsm.State, l lister[V]) error {
-	before := uint64(0)
-	if p.marker != "" {
-		var err error
-		if before, err = l.marker(state, p.marker); err != nil {
-			return err
-		}
+func list[V any](x *exchange, p page, l lister[V]) error {
+	if err := l.check(x, &p); err != nil {
+		return err
 	}
-	rows, last := l.page(p, before)
+	var from *V
+	if p.marker != "" {
+		v, ok := l.get(p.marker)
+		if !ok {
+			return l.missing(p.marker)
+		}
+		from = &v
+	}
+	found := l.page(p, from)
+	rows := make([]any, 0, len(found))
+	for _, v := range found {
+		rows = append(rows, l.row(v))
+	}
 	answer := map[string]any{l.noun: rows}
 	if p.limit > 0 && len(rows) == p.limit {
-		answer[l.noun+"_links"] = []any{map[string]string{"rel": "next", "href": x.next(p.limit, last)}}
+		answer[l.noun+"_links"] = []any{map[string]string{"rel": "next", "href": x.next(p.limit, l.id(found[len(found)-1]))}}
 	}
 	if p.count {
 		answer["count"] = l.total(p.filters)
@@ -128,24 +170,76 @@ func list[V any](x *exchange, p page, state *fsm.State, l lister[V]) error {
 	return nil
 }
 
-// page returns the rows of a page and the id of the last one.
-func (l lister[V]) page(p page, before uint64) (rows []any, last string) {
-	rows = []any{}
-	skip := p.offset
+// check refuses what a list cannot be sorted by, and what a user who is no
+// administrator must not filter by. What Cinder ignores is dropped.
+func (l lister[V]) check(x *exchange, p *page) error {
+	for _, o := range p.orders {
+		if _, ok := l.sorts[o.key]; !ok {
+			return fieldFault("sort", o.key, prefixInvalid+"Invalid sort key", slices.Sorted(maps.Keys(l.sorts))...)
+		}
+	}
+	var invalid []string
+	for _, name := range slices.Sorted(maps.Keys(p.filters)) {
+		if plain, like := strings.CutSuffix(name, "~"); like && x.version < withLikeFilters {
+			delete(p.filters, name)
+		} else if !x.admin && !slices.Contains(l.open, plain) && name != "project_id" {
+			invalid = append(invalid, name)
+		}
+	}
+	if invalid != nil {
+		return badRequest("Invalid filters %s are found in query options.", strings.Join(invalid, ","))
+	}
+	return nil
+}
+
+// maxOffset bounds what a sorted list has to keep in mind.
+const maxOffset = 10_000
+
+// page returns the records of a page. In the usual order they are just read off;
+// any other one needs a look at all of them, and keeps no more than the page.
+func (l lister[V]) page(p page, from *V) []V {
+	var before uint64
+	if from != nil && p.orders == nil {
+		before = l.index(*from)
+	}
+	keep := p.limit + min(p.offset, maxOffset)
+	compare := l.comparison(p.orders)
+	var found []V
 	for v := range l.rows(before) {
-		if len(rows) == p.limit {
+		if len(found) == keep && p.orders == nil {
 			break
 		}
-		if !l.matches(v, p.filters) {
+		if !l.matches(v, p.filters) || p.orders != nil && from != nil && compare(v, *from) <= 0 {
 			continue
 		}
-		if skip > 0 {
-			skip--
-			continue
+		at := len(found)
+		if p.orders != nil {
+			at, _ = slices.BinarySearchFunc(found, v, compare)
 		}
-		rows, last = append(rows, l.row(v)), l.id(v)
+		if at < keep {
+			found = slices.Insert(found, at, v)[:min(len(found)+1, keep)]
+		}
 	}
-	return rows, last
+	return found[min(min(p.offset, maxOffset), len(found)):]
+}
+
+// comparison compares by the keys asked for, and at last by creation, in the
+// direction of the first key.
+func (l lister[V]) comparison(orders []order) func(a, b V) int {
+	directed := func(desc bool, c int) int {
+		if desc {
+			return -c
+		}
+		return c
+	}
+	return func(a, b V) int {
+		for _, o := range orders {
+			if c := l.sorts[o.key](a, b); c != 0 {
+				return directed(o.desc, c)
+			}
+		}
+		return directed(len(orders) == 0 || orders[0].desc, cmp.Compare(l.index(a), l.index(b)))
+	}
 }
 
 func (l lister[V]) total(filters map[string]string) int {
@@ -162,6 +256,7 @@ func (l lister[V]) total(filters map[string]string) int {
 // administrator of Cinder sees it.
 func (l lister[V]) matches(v V, filters map[string]string) bool {
 	for name, want := range filters {
+		name, like := strings.CutSuffix(name, "~")
 		value, ok := l.filters[name]
 		if !ok {
 			return false
@@ -172,7 +267,7 @@ func (l lister[V]) matches(v V, filters map[string]string) bool {
 				return false
 			}
 		case string:
-			if got != want {
+			if got != want && (!like || !strings.Contains(got, want)) {
 				return false
 			}
 		default:
@@ -182,24 +277,29 @@ func (l lister[V]) matches(v V, filters map[string]string) bool {
 	return true
 }
 
-// next returns the address of the next page.
+// next returns the address of the next page: the parameters that were given, in
+// their order, with another marker.
 func (x *exchange) next(limit int, marker string) string {
-	query := url.Values{}
-	for key, values := range x.query {
-		if key != "offset" {
-			query[key] = values
+	given := map[string]string{"limit": strconv.Itoa(limit), "marker": marker}
+	var parts []string
+	for _, key := range append(queryKeys(x.r.URL.RawQuery), "limit", "marker") {
+		value, own := given[key]
+		if !own {
+			value = x.query.Get(key)
+		}
+		part := url.QueryEscape(key) + "=" + url.QueryEscape(value)
+		if key != "offset" && !slices.Contains(parts, part) {
+			parts = append(parts, part)
 		}
 	}
-	query.Set("limit", strconv.Itoa(limit))
-	query.Set("marker", marker)
 	path := "/v3"
 	if x.project != "" {
 		path += "/" + x.project
 	}
-	return x.base() + path + x.r.URL.Path[len("/v3"):] + "?" + query.Encode()
+	return x.base() + path + x.r.URL.Path[len("/v3"):] + "?" + strings.Join(parts, "&")
 }
 
-// object returns links to a record of the project.
+// links returns links to a record of the project.
 func (x *exchange) links(noun, id string) []any {
 	path := "/" + x.project + "/" + noun + "/" + id
 	return []any{
@@ -209,10 +309,30 @@ func (x *exchange) links(noun, id string) []any {
 }
 
 // metadata writes a record's metadata.
-func metadata(pairs []fsm.KeyValue) map[string]string {
-	m := make(map[string]string, len(pairs))
+func metadata(pairs []fsm.KeyValue) map[string]any {
+	m := make(map[string]any, len(pairs))
 	for _, kv := range pairs {
 		m[kv.Key] = kv.Value
+		if kv.Null {
+			m[kv.Key] = nil
+		}
 	}
 	return m
+}
+
+// pairFilter filters by metadata, written as a Python dictionary.
+func pairFilter(pairs []fsm.KeyValue) func(want string) bool {
+	return func(want string) bool {
+		wanted, ok := pyDict(want)
+		if !ok {
+			return false
+		}
+		has := metadata(pairs)
+		for key, value := range wanted {
+			if has[key] != any(value) {
+				return false
+			}
+		}
+		return true
+	}
 }

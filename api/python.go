@@ -117,3 +117,28 @@ func pyQuote(text string) string {
 	b.WriteRune(quote)
 	return b.String()
 }
+
+// pyDict reads a Python dictionary of strings, as clients write filters.
+func pyDict(text string) (map[string]string, bool) {
+	var m map[string]string
+	if json.Unmarshal([]byte(text), &m) == nil {
+		return m, true
+	}
+	var b strings.Builder
+	var quote rune
+	for _, r := range text {
+		switch {
+		case quote == 0 && (r == '\'' || r == '"'):
+			quote = r
+			b.WriteByte('"')
+		case r == quote:
+			quote = 0
+			b.WriteByte('"')
+		case r == '"':
+			b.WriteString(`\"`)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return m, json.Unmarshal([]byte(b.String()), &m) == nil
+}

@@ -108,6 +108,10 @@ func (s *Server) methodNotAllowed(x *exchange) {
 		return
 	}
 	x.Header().Del("Allow")
+	if strings.HasSuffix(x.r.URL.Path, "/metadata") { // of a record: Cinder has no such route
+		s.notFound(x)
+		return
+	}
 	missing := func(*exchange) error { return newFault(http.StatusNotFound, msgNoResource) }
 	if err := s.cinder(x, route{handle: missing}); err != nil {
 		s.refuse(x, err)

@@ -42,6 +42,10 @@ type Config struct {
 	// does not serve there now. Nil means that it never does.
 	Local func(cluster string) string
 
+	// Admin reports whether a user is an administrator. Nil means that everybody
+	// is, as under Cinder's noauth.
+	Admin func(user string) bool
+
 	// Ready says why the node is not ready. Nil asks the node's [Status].
 	Ready func() error
 
@@ -57,6 +61,7 @@ type Server struct {
 	log     hclog.Logger
 	router  *httprouter.Router
 	metrics *metrics
+	schemas schemas
 }
 
 // New returns a server. It answers an error when cfg lacks something or when its
@@ -80,6 +85,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Local == nil {
 		cfg.Local = func(string) string { return "" }
 	}
+	if cfg.Admin == nil {
+		cfg.Admin = func(string) bool { return true }
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
@@ -87,6 +95,9 @@ func New(cfg Config) (*Server, error) {
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
+	}
+	if s.schemas, err = compileSchemas(); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
 	}
 	s.router = s.routes()
 	return s, nil

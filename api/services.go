@@ -232,7 +232,7 @@ func (s *Server) failOver(x *exchange, body object) error {
 	}
 	for _, cl := range clusters {
 		cmd := fsm.RequestFailover{
-			ID: ids.of("failover " + cl.Name), Cluster: cl.Name, Target: body.text("backend_id"), Mode: mode, RequestedBy: x.user,
+			ID: ids.of("failover " + cl.Name), Cluster: cl.Name, Target: s.targetFor(&cl, body.text("backend_id")), Mode: mode, RequestedBy: x.user,
 		}
 		if err := s.commit(x, ids, cl.Name, cmd); err != nil {
 			return cinderFailoverRefusal(cl.Name, err)
@@ -242,6 +242,24 @@ func (s *Server) failOver(x *exchange, body object) error {
 	}
 	x.empty(http.StatusAccepted, typeHTML)
 	return nil
+}
+
+// targetFor returns the site that a request of Cinder's API means. Without one its
+// drivers take the first target that is not in use, which the record of the
+// failover then names.
+func (s *Server) targetFor(cl *fsm.Cluster, asked string) (target string) {
+	if asked != "" {
+		return asked
+	}
+	s.node.View(func(state *fsm.State) {
+		for _, t := range state.Targets(cl.Name) {
+			if t != cl.ActiveBackendID {
+				target = t
+				return
+			}
+		}
+	})
+	return target
 }
 
 func cinderFailoverRefusal(cluster string, err error) error {

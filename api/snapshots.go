@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -43,7 +45,7 @@ func (x *exchange) snapshotDetail(sn *fsm.Snapshot) map[string]any {
 	row := x.snapshotCreated(sn)
 	row["os-extended-snapshot-attributes:project_id"] = sn.ProjectID
 	row["os-extended-snapshot-attributes:progress"] = "0%"
-	if sn.Status == fsm.StatusAvailable {
+	if sn.Whole {
 		row["os-extended-snapshot-attributes:progress"] = "100%"
 	}
 	return row
@@ -61,10 +63,20 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 		return err
 	}
 	state := s.node.Clone()
-	return list(x, p, state, lister[fsm.Snapshot]{
-		noun: "snapshots", rows: state.Snapshots,
-		id:  func(sn fsm.Snapshot) string { return sn.ID },
-		row: func(sn fsm.Snapshot) map[string]any { return row(&sn) },
+	return list(x, p, lister[fsm.Snapshot]{
+		noun: "snapshots", rows: state.Snapshots, get: state.Snapshot, missing: noSnapshot,
+		id:    func(sn fsm.Snapshot) string { return sn.ID },
+		index: func(sn fsm.Snapshot) uint64 { return sn.Index },
+		row:   func(sn fsm.Snapshot) map[string]any { return row(&sn) },
+		open:  []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"},
+		sorts: map[string]func(a, b fsm.Snapshot) int{
+			"id":         func(a, b fsm.Snapshot) int { return cmp.Compare(a.ID, b.ID) },
+			"name":       func(a, b fsm.Snapshot) int { return cmp.Compare(a.Name, b.Name) },
+			"status":     func(a, b fsm.Snapshot) int { return cmp.Compare(a.Status, b.Status) },
+			"volume_id":  func(a, b fsm.Snapshot) int { return cmp.Compare(a.VolumeID, b.VolumeID) },
+			"created_at": func(a, b fsm.Snapshot) int { return cmp.Compare(a.Index, b.Index) },
+			"updated_at": func(a, b fsm.Snapshot) int { return cmp.Compare(a.UpdatedAt, b.UpdatedAt) },
+		},
 		filters: map[string]func(fsm.Snapshot) any{
 			"id":         func(sn fsm.Snapshot) any { return sn.ID },
 			"name":       func(sn fsm.Snapshot) any { return sn.Name },
@@ -72,13 +84,7 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 			"volume_id":  func(sn fsm.Snapshot) any { return sn.VolumeID },
 			"project_id": func(sn fsm.Snapshot) any { return sn.ProjectID },
 			"user_id":    func(sn fsm.Snapshot) any { return sn.UserID },
-		},
-		marker: func(state *fsm.State, id string) (uint64, error) {
-			sn, ok := state.Snapshot(id)
-			if !ok {
-				return 0, noSnapshot(id)
-			}
-			return sn.Index, nil
+			"metadata":   func(sn fsm.Snapshot) any { return pairFilter(sn.Metadata) },
 		},
 	})
 }
@@ -103,7 +109,7 @@ func (s *Server) snapshot(x *exchange, id string) (sn fsm.Snapshot, err error) {
 	}
 	var ok bool
 	s.node.View(func(state *fsm.State) { sn, ok = state.Snapshot(id) })
-	if !ok {
+	if !ok || !x.sees(sn.ProjectID) {
 		return sn, noSnapshot(id)
 	}
 	return sn, nil
@@ -195,5 +201,41 @@ func (s *Server) deleteSnapshot(x *exchange) error {
 		return fmt.Errorf("delete snapshot %s: %w", sn.ID, err)
 	}
 	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}
+
+// snapshotStatuses are those that Cinder lets an administrator set.
+func snapshotStatuses() []string {
+	return []string{"error", "available", "creating", "deleting", "deleted", "error_deleting", "unmanaging", "backing-up", "restoring"}
+}
+
+// actOnSnapshot answers POST snapshots/{id}/action.
+func (s *Server) actOnSnapshot(x *exchange) error {
+	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	if err != nil {
+		return err
+	}
+	name := body.only()
+	if name != "os-reset_status" {
+		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+	}
+	if err := s.schemas.validate("action_snapshot_reset", x.raw); err != nil {
+		return err
+	}
+	status := body.sub(name).text("status")
+	if !slices.Contains(snapshotStatuses(), status) {
+		return fieldFault("status", status, fmt.Sprintf("Snapshot status: %s is invalid, valid statuses are: (%s).", cut(status), quoteAll(snapshotStatuses())), snapshotStatuses()...)
+	}
+	sn, err := s.snapshot(x, x.params.ByName("id"))
+	if err != nil {
+		return err
+	}
+	if err := x.allowed("volume_extension:snapshot_admin_actions:reset_status"); err != nil {
+		return err
+	}
+	if err := s.act(x, sn.ID, fsm.ResetSnapshot{ID: sn.ID, Status: fsm.VolumeStatus(status)}); err != nil {
+		return fmt.Errorf("reset snapshot %s: %w", sn.ID, err)
+	}
+	x.empty(http.StatusAccepted, typeJSON)
 	return nil
 }

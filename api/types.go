@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -32,6 +33,16 @@ func volumeType(state *fsm.State, idOrName string) (fsm.VolumeType, bool) {
 	return fsm.VolumeType{}, false
 }
 
+// allTypes returns all volume types, in the order of their creation.
+func allTypes(state *fsm.State) []fsm.VolumeType {
+	all := slices.Collect(state.VolumeTypes())
+	if t, _ := volumeType(state, defaultTypeName); t.ID == defaultTypeID {
+		all = append(all, t)
+	}
+	slices.SortStableFunc(all, func(a, b fsm.VolumeType) int { return cmp.Compare(a.CreatedAt, b.CreatedAt) })
+	return all
+}
+
 // wantedType returns the volume type that a new volume asks for.
 func wantedType(state *fsm.State, idOrName string) (fsm.VolumeType, error) {
 	t, ok := volumeType(state, idOrName)
@@ -56,9 +67,18 @@ func typeRow(t *fsm.VolumeType) map[string]any {
 	}
 }
 
-func typeDetail(t *fsm.VolumeType) map[string]any {
+// typeDetail adds what only an administrator sees, and takes away the extra specs
+// that are not for everybody.
+func (x *exchange) typeDetail(t *fsm.VolumeType) map[string]any {
 	row := typeRow(t)
-	row["qos_specs_id"] = nil
+	if x.admin {
+		row["qos_specs_id"] = nil
+		return row
+	}
+	seen := slices.DeleteFunc(slices.Clone(t.ExtraSpecs), func(kv fsm.KeyValue) bool {
+		return !slices.Contains([]string{"replication_enabled", "multiattach", "RESKEY:availability_zones"}, kv.Key)
+	})
+	row["extra_specs"] = metadata(seen)
 	return row
 }
 
@@ -77,16 +97,16 @@ func (s *Server) listTypes(x *exchange) error {
 	}
 	var all []fsm.VolumeType
 	s.node.View(func(state *fsm.State) {
-		all = slices.Collect(state.VolumeTypes())
-		if t, _ := volumeType(state, defaultTypeName); t.ID == defaultTypeID {
-			all = append(all, t)
-		}
+		all = allTypes(state)
 	})
+	if want := x.query.Get("extra_specs"); want != "" {
+		all = slices.DeleteFunc(all, func(t fsm.VolumeType) bool { return !pairFilter(t.ExtraSpecs)(want) })
+	}
 	all = slices.DeleteFunc(all, func(t fsm.VolumeType) bool { return !every && t.Private == public })
-	slices.SortStableFunc(all, func(a, b fsm.VolumeType) int { return int(b.CreatedAt - a.CreatedAt) })
+	slices.Reverse(all)
 	rows := make([]any, 0, min(len(all), maxLimit))
 	for i := range all[:min(len(all), maxLimit)] {
-		rows = append(rows, typeDetail(&all[i]))
+		rows = append(rows, x.typeDetail(&all[i]))
 	}
 	x.json(http.StatusOK, typeJSON, map[string]any{"volume_types": rows})
 	return nil
@@ -118,7 +138,7 @@ func (s *Server) showType(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	row := typeDetail(&t)
+	row := x.typeDetail(&t)
 	if x.params.ByName("id") == "default" {
 		delete(row, "os-volume-type-access:is_public")
 	}
@@ -159,6 +179,9 @@ func (s *Server) createType(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if err := x.allowed("volume_extension:type_create"); err != nil {
+		return err
+	}
 	ids, err := x.identities()
 	if err != nil {
 		return err
@@ -173,6 +196,9 @@ func (s *Server) createType(x *exchange) error {
 
 // deleteType answers DELETE types/{id}.
 func (s *Server) deleteType(x *exchange) error {
+	if err := x.allowed("volume_extension:type_delete"); err != nil {
+		return err
+	}
 	t, err := s.typeByID(x)
 	if err != nil {
 		return err

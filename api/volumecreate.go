@@ -48,12 +48,19 @@ func (s *Server) createVolume(x *exchange) error {
 		return err
 	}
 	state := s.node.Clone() // a View must not ask which services are here
+	src, err := s.source(x, state, &v)
+	if err != nil {
+		return err
+	}
 	volType, err := wantedType(state, cmp.Or(v.VolumeType, defaultTypeName))
 	if err != nil {
 		return err
 	}
 	v.VolumeType, v.Replicated = volType.Name, volType.Replicated()
-	if v.Host, err = s.place(state, &volType, up); err != nil {
+	if err := checkDefaultQuota(state, x.project, v.Size); err != nil {
+		return err
+	}
+	if err := s.placeNear(state, &v, src, &volType, up); err != nil {
 		return err
 	}
 	ids, err := x.identities()
@@ -61,9 +68,19 @@ func (s *Server) createVolume(x *exchange) error {
 		return err
 	}
 	v.ID, v.Status = ids.of("volume"), fsm.StatusCreating
-	if err := s.commit(x, ids, v.ID, fsm.CreateVolume{Volume: v}); err != nil {
+	err = s.commit(x, ids, v.ID, fsm.CreateVolume{Volume: v})
+	if r, ok := refusedFor(err, fsm.ErrConflict); ok && (r.Field == "snapshot_id" || r.Field == "source_volid") {
+		return badRequest("%s", r.Message)
+	}
+	if err != nil {
 		return fmt.Errorf("create volume: %w", err)
 	}
+	s.answerCreated(x, v)
+	return nil
+}
+
+// answerCreated answers with a volume that is to be made.
+func (s *Server) answerCreated(x *exchange, v fsm.Volume) {
 	var row map[string]any
 	s.node.View(func(state *fsm.State) {
 		if created, ok := state.Volume(v.ID); ok {
@@ -74,11 +91,10 @@ func (s *Server) createVolume(x *exchange) error {
 	if x.version >= withProviderID {
 		row["shared_targets"] = true
 	}
-	if x.version >= withClusterName {
+	if x.version >= withClusterName && x.admin {
 		row["cluster_name"] = nil // Cinder's scheduler has not chosen one yet
 	}
 	x.json(http.StatusAccepted, typeJSON, map[string]any{"volume": row})
-	return nil
 }
 
 // volumeAsked returns the volume that the body asks for.
@@ -101,10 +117,13 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 	if zone := asked.text("availability_zone"); zone != "" && zone != "nova" {
 		return fsm.Volume{}, fieldFault("availability_zone", zone, fmt.Sprintf("Availability zone '%s' is invalid.", zone), "nova")
 	}
-	if !asked.has("size") {
-		return fsm.Volume{}, newFault(http.StatusBadRequest, msgMalformed)
+	var size int64
+	if asked.has("size") {
+		if size, err = asked.size("size"); err != nil {
+			return fsm.Volume{}, err
+		}
 	}
-	size, err := asked.size("size")
+	multiattach, err := asked.flag("multiattach", "false")
 	if err != nil {
 		return fsm.Volume{}, err
 	}
@@ -119,6 +138,7 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 	return fsm.Volume{
 		ProjectID: x.project, UserID: x.user, Name: name, Description: asked.text("description"),
 		Size: size, VolumeType: asked.text("volume_type"), Metadata: pairs,
+		SnapshotID: asked.text("snapshot_id"), SourceVolumeID: asked.text("source_volid"), Multiattach: multiattach,
 	}, nil
 }
 
@@ -126,29 +146,36 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 func (s *Server) checkSource(asked object) error {
 	for _, name := range []string{"consistencygroup_id", "group_id", "backup_id", "imageRef", "image_id"} {
 		if asked.text(name) != "" {
-			return fieldFault(name, asked.text(name), fmt.Sprintf("%s%s is not supported: only empty volumes are created.", prefixInvalid, name))
+			return fieldFault(name, asked.text(name), fmt.Sprintf("%s%s is not supported.", prefixInvalid, name))
 		}
 	}
-	if many, err := asked.flag("multiattach", "false"); err != nil || many {
-		return cmp.Or(err, fieldFault("multiattach", "true", prefixInvalid+"multiattach is not supported."))
-	}
-	snapshot, volume := asked.text("snapshot_id"), asked.text("source_volid")
-	var err error
-	s.node.View(func(state *fsm.State) {
-		_, haveSnapshot := state.Snapshot(snapshot)
-		_, haveVolume := state.Volume(volume)
-		switch {
-		case snapshot != "" && !haveSnapshot:
-			err = noSnapshot(snapshot)
-		case volume != "" && !haveVolume:
-			err = noVolume(volume)
-		case snapshot != "":
-			err = fieldFault("snapshot_id", snapshot, prefixInvalid+"snapshot_id is not supported: only empty volumes are created.")
-		case volume != "":
-			err = fieldFault("source_volid", volume, prefixInvalid+"source_volid is not supported: only empty volumes are created.")
+	return nil
+}
+
+// source completes what a new volume takes from the snapshot or volume that it is
+// made of: its size and type, unless others are asked for, and where it is made.
+func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volume, error) {
+	from, size := v.SourceVolumeID, int64(0)
+	if v.SnapshotID != "" {
+		sn, ok := state.Snapshot(v.SnapshotID)
+		if !ok || !x.sees(sn.ProjectID) {
+			return nil, noSnapshot(v.SnapshotID)
 		}
-	})
-	return err
+		from, size = sn.VolumeID, sn.Size
+	}
+	if from == "" {
+		if v.Size == 0 {
+			return nil, newFault(http.StatusBadRequest, msgMalformed)
+		}
+		return nil, nil
+	}
+	src, ok := state.Volume(from)
+	if !ok || !x.sees(src.ProjectID) {
+		return nil, noVolume(from)
+	}
+	v.Size = cmp.Or(v.Size, size, src.Size)
+	v.VolumeType = cmp.Or(v.VolumeType, src.VolumeType)
+	return &src, nil
 }
 
 // displayName returns the name of a volume or snapshot.
@@ -187,10 +214,33 @@ func (o object) metadata(name string, types ...string) ([]fsm.KeyValue, error) {
 		if err := json.Unmarshal(value, &text); err != nil {
 			return nil, newFault(http.StatusBadRequest, "Malformed request body")
 		}
-		pairs = append(pairs, fsm.KeyValue{Key: key, Value: text})
+		pairs = append(pairs, fsm.KeyValue{Key: key, Value: text, Null: value[0] == 'n'})
 	}
 	slices.SortFunc(pairs, func(a, b fsm.KeyValue) int { return cmp.Compare(a.Key, b.Key) })
 	return pairs, nil
+}
+
+// placeNear chooses the service that is to create a volume: one of the cluster of
+// its source, if it has one.
+func (s *Server) placeNear(state *fsm.State, v, src *fsm.Volume, t *fsm.VolumeType, up map[string]Presence) (err error) {
+	if src == nil {
+		v.Host, err = s.place(state, t, up)
+		return err
+	}
+	group := src.Cluster
+	if group == "" {
+		group = src.Host
+	}
+	if cl, ok := state.Cluster(group); ok {
+		hosts := servingIn(state, &cl, up)
+		if v.Host = s.cfg.Local(group); !slices.Contains(hosts, v.Host) && len(hosts) > 0 {
+			v.Host = hosts[0]
+		}
+	}
+	if v.Host == "" {
+		v.Host = src.Host // the command says why it cannot serve
+	}
+	return nil
 }
 
 // place chooses the service that is to create a volume: one of this node if it

@@ -1,9 +1,14 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -15,22 +20,23 @@ const msgVolumeBusy = "Invalid volume: Volume status must be available or error 
 // volumeRow writes a volume as Cinder does. A request that creates one gets it
 // before a service has it.
 func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
+	pairs := metadata(v.Metadata)
+	if x.admin {
+		maps.Copy(pairs, metadata(v.AdminMetadata))
+	}
 	row := map[string]any{
-		"id": v.ID, "status": v.Status, "size": v.Size, "availability_zone": "nova",
+		"id": v.ID, "status": v.Status, "size": v.Size, "availability_zone": zone,
 		"created_at": stamp(v.CreatedAt), "updated_at": stamp(v.UpdatedAt),
 		"name": orNull(v.Name), "description": orNull(v.Description), "volume_type": orNull(v.VolumeType),
-		"snapshot_id": nil, "source_volid": nil, "metadata": metadata(v.Metadata), "links": x.links("volumes", v.ID),
-		"user_id": v.UserID, "bootable": "false", "encrypted": false, "replication_status": orNull(string(v.ReplicationStatus)),
-		"consistencygroup_id": nil, "multiattach": false, "attachments": []any{}, "migration_status": nil,
+		"snapshot_id": orNull(v.SnapshotID), "source_volid": orNull(v.SourceVolumeID), "metadata": pairs, "links": x.links("volumes", v.ID),
+		"user_id": v.UserID, "bootable": strconv.FormatBool(v.Bootable), "encrypted": false, "replication_status": orNull(string(v.ReplicationStatus)),
+		"consistencygroup_id": nil, "multiattach": v.Multiattach, "attachments": volumeAttachments(state, v),
 	}
 	if x.version >= withGroups {
 		row["group_id"] = nil
 	}
 	if x.version >= withProviderID {
-		row["provider_id"], row["shared_targets"], row["service_uuid"] = orNull(v.ProviderID), false, nil
-	}
-	if x.version >= withClusterName {
-		row["cluster_name"] = orNull(v.Cluster)
+		row["shared_targets"], row["service_uuid"] = false, serviceUUID(v)
 	}
 	if x.version >= withVolumeTypeID {
 		row["volume_type_id"] = nil
@@ -41,15 +47,72 @@ func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
 	if x.version >= withConsumesQuota {
 		row["consumes_quota"] = true
 	}
+	x.adminFields(row, v)
 	return row
 }
 
-// volumeDetail adds what only an administrator sees.
+// adminFields adds what only an administrator sees of a volume in every answer.
+func (x *exchange) adminFields(row map[string]any, v *fsm.Volume) {
+	if !x.admin {
+		return
+	}
+	row["migration_status"] = orNull(v.MigrationStatus)
+	if x.version >= withProviderID {
+		row["provider_id"] = orNull(v.ProviderID)
+	}
+	if x.version >= withClusterName {
+		row["cluster_name"] = orNull(withPool(v.Cluster))
+	}
+}
+
+// zone is the one availability zone that there is.
+const zone = "nova"
+
+// withPool adds the one pool of a backend to the name of a cluster or service.
+func withPool(name string) string {
+	if _, backend, ok := strings.Cut(name, "@"); ok {
+		return name + "#" + backend
+	}
+	return name
+}
+
+// withoutPool drops the pool from a name.
+func withoutPool(name string) string {
+	name, _, _ = strings.Cut(name, "#")
+	return name
+}
+
+// serviceUUID is an id of the service that has made a volume; it follows from its
+// host. While there is no such service it is null.
+func serviceUUID(v *fsm.Volume) any {
+	if v.Status == fsm.StatusCreating {
+		return nil
+	}
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("lockstep service "+v.Host)).String()
+}
+
+// volumeAttachments are those attachments of a volume that are complete.
+func volumeAttachments(state *fsm.State, v *fsm.Volume) []any {
+	rows := []any{}
+	for _, a := range state.Attachments(v.ID) {
+		if a.Status == fsm.AttachAttached {
+			rows = append(rows, map[string]any{
+				"id": v.ID, "attachment_id": a.ID, "volume_id": v.ID, "server_id": orNull(a.Instance),
+				"host_name": orNull(a.HostName), "device": orNull(a.Mountpoint), "attached_at": stamp(a.AttachedAt),
+			})
+		}
+	}
+	return rows
+}
+
+// volumeDetail adds what only an administrator sees in a full answer.
 func (x *exchange) volumeDetail(state *fsm.State, v *fsm.Volume) map[string]any {
 	row := x.volumeRow(state, v)
 	row["os-vol-tenant-attr:tenant_id"] = v.ProjectID
-	row["os-vol-mig-status-attr:migstat"], row["os-vol-mig-status-attr:name_id"] = nil, nil
-	row["os-vol-host-attr:host"] = orNull(v.Host)
+	if x.admin {
+		row["os-vol-mig-status-attr:migstat"], row["os-vol-mig-status-attr:name_id"] = orNull(v.MigrationStatus), nil
+		row["os-vol-host-attr:host"] = orNull(withPool(v.Host))
+	}
 	return row
 }
 
@@ -59,16 +122,42 @@ func noVolume(id string) error {
 
 func volumeFilters() map[string]func(fsm.Volume) any {
 	return map[string]func(fsm.Volume) any{
-		"id":                 func(v fsm.Volume) any { return v.ID },
-		"name":               func(v fsm.Volume) any { return v.Name },
-		"status":             func(v fsm.Volume) any { return string(v.Status) },
-		"size":               func(v fsm.Volume) any { return strconv.FormatInt(v.Size, 10) },
-		"host":               func(v fsm.Volume) any { return func(want string) bool { return matchesHost(v.Host, want) } },
-		"cluster_name":       func(v fsm.Volume) any { return v.Cluster },
+		"id":     func(v fsm.Volume) any { return v.ID },
+		"name":   func(v fsm.Volume) any { return v.Name },
+		"status": func(v fsm.Volume) any { return string(v.Status) },
+		"size":   func(v fsm.Volume) any { return strconv.FormatInt(v.Size, 10) },
+		"host": func(v fsm.Volume) any {
+			return func(want string) bool { return matchesHost(v.Host, withoutPool(want)) }
+		},
+		"cluster_name": func(v fsm.Volume) any { return func(want string) bool { return v.Cluster == withoutPool(want) } },
+		"metadata":     func(v fsm.Volume) any { return pairFilter(v.Metadata) },
+		"bootable": func(v fsm.Volume) any {
+			return func(want string) bool { is, err := parseBool("bootable", want); return err == nil && is == v.Bootable }
+		},
+		"migration_status":   func(v fsm.Volume) any { return v.MigrationStatus },
+		"availability_zone":  func(fsm.Volume) any { return zone },
 		"replication_status": func(v fsm.Volume) any { return string(v.ReplicationStatus) },
 		"volume_type":        func(v fsm.Volume) any { return v.VolumeType },
 		"project_id":         func(v fsm.Volume) any { return v.ProjectID },
 		"user_id":            func(v fsm.Volume) any { return v.UserID },
+	}
+}
+
+// volumeSorts are the keys that volumes are sorted by.
+func volumeSorts() map[string]func(a, b fsm.Volume) int {
+	return map[string]func(a, b fsm.Volume) int{
+		"id":                func(a, b fsm.Volume) int { return cmp.Compare(a.ID, b.ID) },
+		"name":              func(a, b fsm.Volume) int { return cmp.Compare(a.Name, b.Name) },
+		"status":            func(a, b fsm.Volume) int { return cmp.Compare(a.Status, b.Status) },
+		"size":              func(a, b fsm.Volume) int { return cmp.Compare(a.Size, b.Size) },
+		"created_at":        func(a, b fsm.Volume) int { return cmp.Compare(a.Index, b.Index) },
+		"updated_at":        func(a, b fsm.Volume) int { return cmp.Compare(a.UpdatedAt, b.UpdatedAt) },
+		"host":              func(a, b fsm.Volume) int { return cmp.Compare(a.Host, b.Host) },
+		"availability_zone": func(fsm.Volume, fsm.Volume) int { return 0 },
+		"bootable": func(a, b fsm.Volume) int {
+			return cmp.Compare(strconv.FormatBool(a.Bootable), strconv.FormatBool(b.Bootable))
+		},
+		"replication_status": func(a, b fsm.Volume) int { return cmp.Compare(a.ReplicationStatus, b.ReplicationStatus) },
 	}
 }
 
@@ -88,38 +177,31 @@ func (s *Server) volumeList(x *exchange, row func(*fsm.State, *fsm.Volume) map[s
 		return err
 	}
 	state := s.node.Clone()
-	return list(x, p, state, lister[fsm.Volume]{
-		noun: "volumes", rows: state.Volumes, filters: volumeFilters(),
-		id:  func(v fsm.Volume) string { return v.ID },
-		row: func(v fsm.Volume) map[string]any { return row(state, &v) },
-		marker: func(state *fsm.State, id string) (uint64, error) {
-			v, ok := state.Volume(id)
-			if !ok {
-				return 0, noVolume(id)
-			}
-			return v.Index, nil
-		},
+	return list(x, p, lister[fsm.Volume]{
+		noun: "volumes", rows: state.Volumes, filters: volumeFilters(), sorts: volumeSorts(),
+		open: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id"},
+		get:  state.Volume, missing: noVolume,
+		id:    func(v fsm.Volume) string { return v.ID },
+		index: func(v fsm.Volume) uint64 { return v.Index },
+		row:   func(v fsm.Volume) map[string]any { return row(state, &v) },
 	})
 }
 
 // showVolume answers GET volumes/{id}, and GET volumes/detail.
 func (s *Server) showVolume(x *exchange) error {
 	id := x.params.ByName("id")
-	if id == "detail" {
+	switch id {
+	case "detail":
 		return s.volumeList(x, x.volumeDetail)
+	case "summary":
+		return s.summarizeVolumes(x)
 	}
-	if err := s.look(x); err != nil {
+	_, v, err := s.owner(x, id)
+	if err != nil {
 		return err
 	}
 	var row map[string]any
-	s.node.View(func(state *fsm.State) {
-		if v, ok := state.Volume(id); ok {
-			row = x.volumeDetail(state, &v)
-		}
-	})
-	if row == nil {
-		return noVolume(id)
-	}
+	s.node.View(func(state *fsm.State) { row = x.volumeDetail(state, &v) })
 	x.json(http.StatusOK, typeJSON, map[string]any{"volume": row})
 	return nil
 }
@@ -132,7 +214,7 @@ func (s *Server) owner(x *exchange, id string) (host string, v fsm.Volume, err e
 	}
 	var ok bool
 	s.node.View(func(state *fsm.State) { v, ok = state.Volume(id) })
-	if !ok {
+	if !ok || !x.sees(v.ProjectID) {
 		return "", v, noVolume(id)
 	}
 	return s.localFor(&v), v, nil
@@ -151,14 +233,29 @@ func (s *Server) deleteVolume(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	err = s.act(x, v.ID, fsm.DeleteVolume{ID: v.ID, Host: host})
-	if _, ok := refusedFor(err, fsm.ErrConflict); ok && s.served(&v) {
+	cascade, force := false, false
+	for name, flag := range map[string]*bool{"cascade": &cascade, "force": &force} {
+		if x.query.Has(name) {
+			if *flag, err = parseBool(name, x.query.Get(name)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.deletion(s.act(x, v.ID, fsm.DeleteVolume{ID: v.ID, Host: host, Cascade: cascade, Force: force && x.admin}), &v); err != nil {
+		return err
+	}
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}
+
+// deletion says in Cinder's words why a volume is not deleted.
+func (s *Server) deletion(err error, v *fsm.Volume) error {
+	if _, ok := refusedFor(err, fsm.ErrConflict); ok && s.served(v) {
 		return badRequest(msgVolumeBusy)
 	}
 	if err != nil {
 		return fmt.Errorf("delete volume %s: %w", v.ID, err)
 	}
-	x.empty(http.StatusAccepted, typeHTML)
 	return nil
 }
 
@@ -176,50 +273,4 @@ func (s *Server) served(v *fsm.Volume) bool {
 		}
 	})
 	return found
-}
-
-// actOnVolume answers POST volumes/{id}/action.
-func (s *Server) actOnVolume(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
-	if err != nil {
-		return err
-	}
-	raw, ok := body["os-extend"]
-	if !ok {
-		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", actionName(body))
-	}
-	size := sizeField("new_size", "integer", "string")
-	size.required = true
-	args, err := checkObject("os-extend", raw, refuseExtras, []field{size})
-	if err != nil {
-		return err
-	}
-	gib, err := args.size("new_size")
-	if err != nil {
-		return err
-	}
-	host, v, err := s.owner(x, x.params.ByName("id"))
-	if err != nil {
-		return err
-	}
-	err = s.act(x, v.ID, fsm.ExtendVolume{ID: v.ID, Size: gib, Host: host})
-	if r, ok := refusedFor(err, fsm.ErrConflict); ok && r.Field == "status" {
-		return badRequest("Invalid volume: Volume %s status must be '{'status': 'available'}' to extend, currently %s.", v.ID, r.Value)
-	}
-	if err != nil {
-		return fmt.Errorf("extend volume %s: %w", v.ID, err)
-	}
-	x.empty(http.StatusAccepted, typeJSON)
-	return nil
-}
-
-// actionName returns the action that a body asks for, for a message.
-func actionName(body object) string {
-	first := ""
-	for name := range body {
-		if first == "" || name < first {
-			first = name
-		}
-	}
-	return cut(first)
 }

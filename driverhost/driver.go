@@ -136,6 +136,14 @@ type ActiveActive interface {
 	FailoverCompleted(ctx context.Context, req FailoverCompletedRequest) error
 }
 
+// Copier is what a driver needs for volumes that are made of others.
+type Copier interface {
+	// CreateVolumeFrom makes a volume with the content of another volume or of a
+	// snapshot. It may be larger than that. A volume that is there already is left
+	// as it is.
+	CreateVolumeFrom(ctx context.Context, req CopyRequest) (VolumeUpdate, error)
+}
+
 // Demoter is what a driver needs for planned switchovers that lose nothing.
 type Demoter interface {
 	// Demote copies what the secondary does not have yet and makes the site
@@ -155,6 +163,14 @@ type HostFailover interface {
 type VolumeRequest struct {
 	Token  Token
 	Volume Volume
+}
+
+// CopyRequest asks for a volume to be made of another one, or of a snapshot.
+type CopyRequest struct {
+	Token        Token
+	Volume       Volume
+	SourceVolume string // id; empty if it is made of a snapshot
+	Snapshot     string // id; empty if it is made of a volume
 }
 
 // ExtendVolumeRequest asks for a volume to be grown.

@@ -151,9 +151,9 @@ func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation
 	snapshot := SnapshotRequest{Token: token, Snapshot: Snapshot{ID: op.SnapshotID, Volume: volume.Volume}}
 	switch op.Kind {
 	case fsm.OpCreateVolume:
-		return driver.CreateVolume(ctx, volume)
+		return createVolume(ctx, driver, &v, volume)
 	case fsm.OpDeleteVolume:
-		return VolumeUpdate{}, driver.DeleteVolume(ctx, volume)
+		return VolumeUpdate{}, deleteVolume(ctx, driver, op.Snapshots, volume)
 	case fsm.OpExtendVolume:
 		return VolumeUpdate{}, driver.ExtendVolume(ctx, ExtendVolumeRequest{Token: token, Volume: volume.Volume, NewSizeGiB: op.Size})
 	case fsm.OpCreateSnapshot:
@@ -162,4 +162,30 @@ func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation
 		return VolumeUpdate{}, driver.DeleteSnapshot(ctx, snapshot)
 	}
 	return VolumeUpdate{}, fmt.Errorf("operation of kind %d: %w", op.Kind, fsm.ErrInvalid)
+}
+
+// createVolume makes a volume, empty or of what it is to be made of.
+func createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeRequest) (VolumeUpdate, error) {
+	if v.SnapshotID == "" && v.SourceVolumeID == "" {
+		return driver.CreateVolume(ctx, req)
+	}
+	copier, ok := driver.(Copier)
+	if !ok {
+		return VolumeUpdate{}, errors.New("the driver makes no volumes of others")
+	}
+	from := CopyRequest{Token: req.Token, Volume: req.Volume, SourceVolume: v.SourceVolumeID}
+	if v.SnapshotID != "" {
+		from.SourceVolume, from.Snapshot = "", v.SnapshotID
+	}
+	return copier.CreateVolumeFrom(ctx, from)
+}
+
+// deleteVolume deletes a volume after its snapshots.
+func deleteVolume(ctx context.Context, driver Driver, snapshots []string, req VolumeRequest) error {
+	for _, id := range snapshots {
+		if err := driver.DeleteSnapshot(ctx, SnapshotRequest{Token: req.Token, Snapshot: Snapshot{ID: id, Volume: req.Volume}}); err != nil {
+			return err
+		}
+	}
+	return driver.DeleteVolume(ctx, req)
 }

@@ -70,7 +70,9 @@ func TestWhatAnOperatorDisabledStaysDisabled(t *testing.T) {
 	l.do(l.switched(n2, "no route"), l.switched(n2, ""))
 	equal(t, "member after its driver refused", l.service(n2).DisabledReason, "disk swap")
 	l.do(fsm.SetServiceDisabled{Host: n2, Reason: "none"}, fsm.SetClusterDisabled{Cluster: dev, Reason: "none"})
-	equal(t, "reason of what is enabled", l.service(n2).DisabledReason+l.cluster(dev).DisabledReason, "")
+	equal(t, "reason of an enabled cluster", l.cluster(dev).DisabledReason, "")
+	equal(t, "reason of an enabled service, which stays to be read", l.service(n2).DisabledReason, "disk swap")
+	equal(t, "service", l.service(n2).Disabled, false)
 }
 
 func TestAServiceOutsideClustersFailsOverAlone(t *testing.T) {

@@ -50,6 +50,7 @@ const (
 	kindDeleteAttachments
 	kindSetQuota
 	kindSetExtraSpecs
+	kindEditVolumeType
 )
 
 // Format is the newest log and snapshot format that this build reads, and the
@@ -201,6 +202,8 @@ func decoder(k Kind) func([]byte) (Command, error) {
 		return decodeAs[SetQuota]
 	case kindSetExtraSpecs:
 		return decodeAs[SetExtraSpecs]
+	case kindEditVolumeType:
+		return decodeAs[EditVolumeType]
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ const (
 	ErrNoLeader    Code = "no_leader"    // nobody leads; try again
 	ErrTooLarge    Code = "too_large"    // over a limit of the log
 	ErrNoSpace     Code = "no_space"     // a node has no space left for the log
+	ErrOverQuota   Code = "over_quota"   // over a limit of the project
 	ErrInternal    Code = "internal"     // a fault of Lockstep
 )
 

@@ -182,6 +182,9 @@ func (g *generator) describe(s *fsm.State) fsm.Command {
 	case 4:
 		return fsm.SetQuota{ProjectID: pick(g, "p", "q"), Limits: []fsm.Limit{{Resource: pick(g, "volumes", "snapshots"), Max: int64(g.rng.IntN(3))}}[g.rng.IntN(2):]}
 	default:
+		if g.odds(2) {
+			return fsm.EditVolumeType{ID: fmt.Sprint("t", g.rng.IntN(3)), Name: pick(g, nil, new(fmt.Sprint("n", g.rng.IntN(4)))), Private: new(g.odds(2))}
+		}
 		return fsm.SetExtraSpecs{ID: fmt.Sprint("t", g.rng.IntN(3)), Set: edit.Metadata, Drop: edit.Drop}
 	}
 }

@@ -66,6 +66,7 @@ func kinds() []string {
 		fsm.DeleteAttachments{},
 		fsm.SetQuota{},
 		fsm.SetExtraSpecs{},
+		fsm.EditVolumeType{},
 	} {
 		names = append(names, fmt.Sprintf("%T", cmd))
 	}
@@ -135,7 +136,8 @@ func (l *log) describes() {
 		fsm.DeleteAttachments{VolumeID: "v4", ID: "a1"},
 		fsm.CreateAttachment{Attachment: fsm.Attachment{ID: "a2", VolumeID: "v4", Mode: "ro", Status: fsm.AttachAttached}},
 		fsm.SetQuota{ProjectID: "p", Limits: []fsm.Limit{{Resource: "volumes", Max: 20}, {Resource: "gigabytes", Max: -1}}},
-		fsm.SetExtraSpecs{ID: "t1", Set: []fsm.KeyValue{{Key: "k", Null: true}, {Key: "b", Value: "c"}}, Drop: "b"})
+		fsm.SetExtraSpecs{ID: "t1", Set: []fsm.KeyValue{{Key: "k", Null: true}, {Key: "b", Value: "c"}}, Drop: "b"},
+		fsm.EditVolumeType{ID: "t1", Description: &name})
 }
 
 func TestGolden(t *testing.T) {

@@ -288,9 +288,7 @@ func (s *State) restoreVolume(v *Volume) {
 func (s *State) restoreSnapshot(v *Snapshot) {
 	v.ProjectID, v.UserID = intern(v.ProjectID), intern(v.UserID)
 	v.Status = VolumeStatus(intern(string(v.Status)))
-	s.snapshots.Set(v.ID, v)
-	s.snapshotOrder.Set(v.Index, v.ID)
-	s.snapshotsOf.Set(under(v.VolumeID, v.ID), struct{}{})
+	s.addSnapshot(v)
 }
 
 // noEOF tells a snapshot that ends too early from one that is read to its end.

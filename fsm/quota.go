@@ -34,6 +34,7 @@ const (
 	ResourceVolumes   = "volumes"
 	ResourceSnapshots = "snapshots"
 	ResourceGigabytes = "gigabytes"
+	ResourcePerVolume = "per_volume_gigabytes"
 )
 
 // Quota returns the quota of a project.
@@ -91,4 +92,56 @@ func (q *Quota) set(l Limit) {
 type Usage struct {
 	Volumes, Snapshots int64
 	Gigabytes          int64 // of both
+}
+
+// Usage returns what a project has. It is counted as it changes, so it can neither
+// leak nor take long.
+func (s *State) Usage(project string) Usage {
+	u, _ := s.usage.Get(project)
+	return u
+}
+
+// use counts a change of what a project has.
+func (s *State) use(project string, d Usage) {
+	u, _ := s.usage.Get(project)
+	u.Volumes, u.Snapshots, u.Gigabytes = u.Volumes+d.Volumes, u.Snapshots+d.Snapshots, u.Gigabytes+d.Gigabytes
+	if u == (Usage{}) {
+		s.usage.Delete(project)
+		return
+	}
+	s.usage.Set(intern(project), u)
+}
+
+// checkQuota refuses what would go over a limit that was set for a project.
+func (s *State) checkQuota(project string, d Usage) error {
+	q, ok := s.quotas.Get(project)
+	if !ok {
+		return nil
+	}
+	has := s.Usage(project)
+	over := func(resource string, has, more int64) (limit int64, over bool) {
+		limit, set := q.Limit(resource)
+		return limit, set && limit >= 0 && more > 0 && has+more > limit
+	}
+	if limit, is := over(ResourcePerVolume, 0, d.Gigabytes); is && d.Volumes > 0 {
+		return overQuota(ResourcePerVolume, d.Gigabytes, fmt.Sprintf(
+			"VolumeSizeExceedsLimit: Requested volume size %dG is larger than maximum allowed limit %dG.", d.Gigabytes, limit))
+	}
+	if limit, is := over(ResourceGigabytes, has.Gigabytes, d.Gigabytes); is {
+		return overQuota(ResourceGigabytes, d.Gigabytes, fmt.Sprintf("VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds "+
+			"allowed gigabytes quota. Requested %dG, quota is %dG and %dG has been consumed.", d.Gigabytes, limit, has.Gigabytes))
+	}
+	if limit, is := over(ResourceVolumes, has.Volumes, d.Volumes); is {
+		return overQuota(ResourceVolumes, d.Volumes, fmt.Sprintf(
+			"VolumeLimitExceeded: Maximum number of volumes allowed (%d) exceeded for quota 'volumes'.", limit))
+	}
+	if limit, is := over(ResourceSnapshots, has.Snapshots, d.Snapshots); is {
+		return overQuota(ResourceSnapshots, d.Snapshots, fmt.Sprintf(
+			"SnapshotLimitExceeded: Maximum number of snapshots allowed (%d) exceeded", limit))
+	}
+	return nil
+}
+
+func overQuota(resource string, asked int64, message string) error {
+	return refuseField(ErrOverQuota, resource, fmt.Sprint(asked), message)
 }

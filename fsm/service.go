@@ -178,9 +178,12 @@ func (c SetServiceDisabled) apply(s *State, m Meta) error {
 		return notFound("host", "service", c.Host)
 	}
 	svc := new(*old)
-	svc.Disabled, svc.DisabledReason = c.Disabled, ""
-	if c.Disabled {
+	svc.Disabled = c.Disabled
+	switch {
+	case c.Disabled:
 		svc.DisabledReason = c.Reason
+	case ownReason(svc.DisabledReason): // an operator's own stays to be read, as in Cinder
+		svc.DisabledReason = ""
 	}
 	s.putService(svc, m)
 	if cl, ok := s.clusters.Get(svc.Group()); ok && cl.Single {

@@ -34,6 +34,7 @@ type State struct {
 	attachmentOrder btree.Map[uint64, string]
 	attachmentsOf   btree.Map[string, string] // volume id/attachment id -> attachment id
 	quotas          btree.Map[string, *Quota] // by project
+	usage           btree.Map[string, Usage]  // by project
 	operations      btree.Map[uint64, *Operation]
 	owed            btree.Map[string, uint64] // host/operation -> operation
 	requests        btree.Map[string, outcome]
@@ -66,6 +67,7 @@ func (s *State) Clone() *State {
 		attachmentOrder: *s.attachmentOrder.Copy(),
 		attachmentsOf:   *s.attachmentsOf.Copy(),
 		quotas:          *s.quotas.Copy(),
+		usage:           *s.usage.Copy(),
 		operations:      *s.operations.Copy(),
 		owed:            *s.owed.Copy(),
 		requests:        *s.requests.Copy(),

@@ -152,17 +152,22 @@ func (s *State) addVolume(v *Volume) {
 	s.volumeOrder.Set(v.Index, v.ID)
 	n, _ := s.volumesIn.Get(v.group())
 	s.volumesIn.Set(v.group(), n+1)
+	s.use(v.ProjectID, Usage{Volumes: 1, Gigabytes: v.Size})
 }
 
 // putVolume stores a changed record.
 func (s *State) putVolume(v *Volume, m Meta) {
 	s.dropResult(v)
+	if old, ok := s.volumes.Get(v.ID); ok && old.size != v.Size {
+		s.use(v.ProjectID, Usage{Gigabytes: v.Size - old.size})
+	}
 	v.UpdatedAt = max(v.UpdatedAt, m.At)
 	s.volumes.Set(v.ID, pack(v))
 }
 
 func (s *State) dropVolume(v *Volume) {
 	s.dropResult(v)
+	s.use(v.ProjectID, Usage{Volumes: -1, Gigabytes: -v.Size})
 	s.volumes.Delete(v.ID)
 	s.volumeOrder.Delete(v.Index)
 	if n, _ := s.volumesIn.Get(v.group()); n > 1 {
@@ -222,8 +227,8 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	if err := s.serves(cl); err != nil {
 		return err
 	}
-	if cl.Disabled {
-		return refuseField(ErrDisabled, "cluster", cl.Name, fmt.Sprintf("%q is disabled: %s", cl.Name, cl.DisabledReason))
+	if err := cl.enabled(); err != nil {
+		return err
 	}
 	v.Host, v.Cluster, v.Status = svc.Host, svc.Cluster, StatusCreating
 	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
@@ -233,9 +238,20 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	if err := s.checkSource(&v); err != nil {
 		return err
 	}
+	if err := s.checkQuota(v.ProjectID, Usage{Volumes: 1, Gigabytes: v.Size}); err != nil {
+		return err
+	}
 	s.addVolume(&v)
 	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: svc.Host, Cluster: svc.Group()}, m)
 	return nil
+}
+
+// enabled refuses new volumes, copies and growth while a cluster is disabled.
+func (c *Cluster) enabled() error {
+	if !c.Disabled {
+		return nil
+	}
+	return refuseField(ErrDisabled, "cluster", c.Name, fmt.Sprintf("%q is disabled: %s", c.Name, c.DisabledReason))
 }
 
 // serves refuses a request for new work while its cluster cannot do it.
@@ -397,6 +413,14 @@ func (c ExtendVolume) apply(s *State, m Meta) error {
 	if c.Size <= v.Size {
 		return refuseField(ErrInvalid, "new_size", fmt.Sprint(c.Size), fmt.Sprintf(
 			"New size for extend must be greater than current size. (current: %d, extended: %d).", v.Size, c.Size))
+	}
+	if err := s.checkQuota(v.ProjectID, Usage{Gigabytes: c.Size - v.Size}); err != nil {
+		return err
+	}
+	if cl, ok := s.clusters.Get(v.group()); ok {
+		if err := cl.enabled(); err != nil {
+			return err
+		}
 	}
 	return s.begin(v, StatusExtending, &Operation{Kind: OpExtendVolume, Size: c.Size, Host: s.ownerFor(v, c.Host)}, m)
 }

@@ -175,7 +175,7 @@ func TestAChangeMergesTheResultThatIsNotSettled(t *testing.T) {
 			if settled {
 				l.settle()
 			}
-			l.do(fsm.ExtendVolume{ID: "v", Size: 2, Host: n1}, fsm.DeleteVolume{ID: "w", Host: n1})
+			l.do(fsm.SetClusterDisabled{Cluster: dev}, fsm.ExtendVolume{ID: "v", Size: 2, Host: n1}, fsm.DeleteVolume{ID: "w", Host: n1})
 			equal(t, "location at first", l.vol("v").ProviderLocation, "/b/v")
 			extended := l.end(l.s.Owed(n1, 1)[0], "")
 			extended.Update.ProviderLocation = "/b/v-grown"

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 )
@@ -20,6 +21,7 @@ type Snapshot struct {
 	CreatedAt   Time         `cbor:"10,keyasint,omitempty"`
 	UpdatedAt   Time         `cbor:"11,keyasint,omitempty"`
 	Index       uint64       `cbor:"12,keyasint,omitempty"` // log index of its creation
+	Whole       bool         `cbor:"-"`                     // derived: it was made, wherever its volume is now
 }
 
 // Snapshot returns a snapshot as the committed switch of its volume's cluster
@@ -30,6 +32,7 @@ func (s *State) Snapshot(id string) (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	out := *sn
+	out.Whole = sn.Status != StatusCreating && sn.Status != StatusError
 	v, ok := s.stored(sn.VolumeID)
 	if !ok || sn.Status.busy() {
 		return out, true
@@ -83,14 +86,15 @@ func (c CreateSnapshot) apply(s *State, m Meta) error {
 	if !ok || host == "" {
 		return refuseField(ErrConflict, "volume_id", v.ID, fmt.Sprintf("no service of %q is left", v.group()))
 	}
-	if err := s.serves(cl); err != nil {
+	if err := cmp.Or(s.serves(cl), cl.enabled()); err != nil {
 		return err
 	}
 	sn.Status, sn.Size, sn.Index, sn.CreatedAt, sn.UpdatedAt = StatusCreating, v.Size, m.Index, m.At, 0
 	sn.ProjectID, sn.UserID, sn.VolumeID = intern(sn.ProjectID), intern(sn.UserID), v.ID
-	s.snapshots.Set(sn.ID, &sn)
-	s.snapshotOrder.Set(m.Index, sn.ID)
-	s.snapshotsOf.Set(under(v.ID, sn.ID), struct{}{})
+	if err := s.checkQuota(sn.ProjectID, Usage{Snapshots: 1, Gigabytes: sn.Size}); err != nil {
+		return err
+	}
+	s.addSnapshot(&sn)
 	s.owe(&Operation{Kind: OpCreateSnapshot, VolumeID: v.ID, SnapshotID: sn.ID, Host: host, Cluster: cl.Name}, m)
 	return nil
 }
@@ -131,12 +135,21 @@ func (c DeleteSnapshot) apply(s *State, m Meta) error {
 	return nil
 }
 
+// addSnapshot stores a record that is new to the state.
+func (s *State) addSnapshot(sn *Snapshot) {
+	s.snapshots.Set(sn.ID, sn)
+	s.snapshotOrder.Set(sn.Index, sn.ID)
+	s.snapshotsOf.Set(under(sn.VolumeID, sn.ID), struct{}{})
+	s.use(sn.ProjectID, Usage{Snapshots: 1, Gigabytes: sn.Size})
+}
+
 func (s *State) putSnapshot(sn *Snapshot, m Meta) {
 	sn.UpdatedAt = max(sn.UpdatedAt, m.At)
 	s.snapshots.Set(sn.ID, sn)
 }
 
 func (s *State) dropSnapshot(sn *Snapshot) {
+	s.use(sn.ProjectID, Usage{Snapshots: -1, Gigabytes: -sn.Size})
 	s.snapshots.Delete(sn.ID)
 	s.snapshotOrder.Delete(sn.Index)
 	s.snapshotsOf.Delete(under(sn.VolumeID, sn.ID))

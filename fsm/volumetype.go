@@ -114,3 +114,52 @@ func (c SetExtraSpecs) apply(s *State, m Meta) error {
 	s.volumeTypes.Set(t.ID, t)
 	return nil
 }
+
+// EditVolumeType changes what a volume type is called and described by. Volumes of
+// it keep the name that they were made with, so a type in use keeps its own.
+type EditVolumeType struct {
+	ID          string  `cbor:"1,keyasint"`
+	Name        *string `cbor:"2,keyasint,omitempty"`
+	Description *string `cbor:"3,keyasint,omitempty"`
+	Private     *bool   `cbor:"4,keyasint,omitempty"`
+}
+
+func (EditVolumeType) kind() Kind { return kindEditVolumeType }
+
+func (c EditVolumeType) apply(s *State, m Meta) error {
+	old, ok := s.volumeTypes.Get(c.ID)
+	if !ok {
+		return refuseField(ErrNotFound, "id", c.ID, fmt.Sprintf("Volume type %s could not be found.", c.ID))
+	}
+	t := new(*old)
+	if c.Name != nil && *c.Name != t.Name {
+		if *c.Name == "" || len(*c.Name) > 255 {
+			return refuseField(ErrInvalid, "name", *c.Name, "a volume type needs a name of 1 to 255 characters")
+		}
+		if _, taken := s.VolumeType(*c.Name); taken {
+			return refuseField(ErrExists, "name", *c.Name, fmt.Sprintf("Volume Type %s already exists.", *c.Name))
+		}
+		if s.typeUsed(t.Name) {
+			return refuseField(ErrConflict, "name", t.Name, fmt.Sprintf("volumes of the type %s exist: it keeps its name", t.Name))
+		}
+		t.Name = *c.Name
+	}
+	if c.Description != nil {
+		t.Description = *c.Description
+	}
+	if c.Private != nil {
+		t.Private = *c.Private
+	}
+	t.UpdatedAt = m.At
+	s.volumeTypes.Set(t.ID, t)
+	return nil
+}
+
+func (s *State) typeUsed(name string) bool {
+	used := false
+	s.volumes.Scan(func(_ string, r *record) bool {
+		used = r.volumeType == name
+		return !used
+	})
+	return used
+}

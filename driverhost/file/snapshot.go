@@ -28,7 +28,7 @@ func (d *Driver) createSnapshot(ctx context.Context, req driverhost.SnapshotRequ
 	}
 	name := snapshotPrefix + req.Snapshot.ID
 	s := d.current()
-	tmp, failed := s.stageSnapshot(ctx, name, req)
+	tmp, failed := s.stageCopy(ctx, req.Token, name, volumePrefix+req.Snapshot.Volume.ID, modeReadOnly)
 	defer func() { _ = remove(tmp) }() // it is there only if it was not published
 	e := d.entry(CallCreateSnapshot, req.Token)
 	e.Volume, e.Snapshot = req.Snapshot.Volume.ID, req.Snapshot.ID
@@ -65,12 +65,12 @@ func snapshotSidecar(sn driverhost.Snapshot) sidecar {
 	return sidecar{Name: snapshotPrefix + sn.ID, Volume: sn.Volume.ID, Replicated: sn.Volume.Replicated}
 }
 
-// stageSnapshot copies the volume to a temporary file, or returns no name if the
-// snapshot is there already.
-func (s *site) stageSnapshot(ctx context.Context, name string, req driverhost.SnapshotRequest) (tmp string, err error) {
+// stageCopy copies a file to a temporary one beside the place of name, or returns no
+// name if that is there already.
+func (s *site) stageCopy(ctx context.Context, token driverhost.Token, name, source string, mode os.FileMode) (tmp string, err error) {
 	done := false
 	err = s.exclusive(ctx, func(st siteState) error {
-		if err := s.enter(st, req.Token); err != nil {
+		if err := s.enter(st, token); err != nil {
 			return err
 		}
 		done, err = exists(s.place(name))
@@ -79,7 +79,7 @@ func (s *site) stageSnapshot(ctx context.Context, name string, req driverhost.Sn
 	if err != nil || done {
 		return "", err
 	}
-	return s.copyVolume(ctx, name, volumePrefix+req.Snapshot.Volume.ID)
+	return s.copyFile(ctx, name, source, mode)
 }
 
 // dropStaged removes what earlier tries left. One that still runs, in another
@@ -92,9 +92,9 @@ func (s *site) dropStaged(name string) error {
 	return remove(left...)
 }
 
-// copyVolume copies a volume to a temporary file beside the snapshot of the name.
-func (s *site) copyVolume(ctx context.Context, name, volume string) (tmp string, err error) {
-	src, err := os.Open(s.place(volume))
+// copyFile copies a volume or snapshot to a temporary file beside the place of name.
+func (s *site) copyFile(ctx context.Context, name, source string, mode os.FileMode) (tmp string, err error) {
+	src, err := os.Open(s.place(source))
 	if err != nil {
 		return "", err
 	}
@@ -103,7 +103,7 @@ func (s *site) copyVolume(ctx context.Context, name, volume string) (tmp string,
 	if err != nil {
 		return "", err
 	}
-	dst, err := os.CreateTemp(s.file("snapshots"), name+".*"+tmpSuffix)
+	dst, err := os.CreateTemp(filepath.Dir(s.place(name)), name+".*"+tmpSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +115,7 @@ func (s *site) copyVolume(ctx context.Context, name, volume string) (tmp string,
 		})
 	}
 	if err == nil {
-		err = dst.Chmod(modeReadOnly)
+		err = dst.Chmod(mode)
 	}
 	return dst.Name(), closeSynced(dst, err)
 }

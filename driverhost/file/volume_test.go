@@ -344,3 +344,40 @@ func TestReplicationTargets(t *testing.T) {
 		t.Errorf("targets are %q", got)
 	}
 }
+
+// A volume made of another one, or of a snapshot, has its bytes and is its own from
+// then on.
+func TestCreateVolumeFrom(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, secondary)
+	d := b.open("node1", primary)
+	for _, s := range []step{creating(1), writing(1), snapshotting(), writing(2)} {
+		must(t, s(t, b, d))
+	}
+	from := func(id string, size int64, volume, snapshot string) error {
+		_, err := d.CreateVolumeFrom(t.Context(), driverhost.CopyRequest{
+			Token: epoch(1), Volume: driverhost.Volume{ID: id, SizeGiB: size}, SourceVolume: volume, Snapshot: snapshot,
+		})
+		return err
+	}
+	must(t, from("clone", 1, "v1", ""))
+	must(t, from("old", 2, "", "s1"))
+	must(t, writing(3)(t, b, d))
+	must(t, from("clone", 1, "v1", "")) // again: it is left as it is
+	checkVolume(t, b.volume(primary, "clone"), gib, 2)
+	checkVolume(t, b.volume(primary, "old"), 2*gib, 1)
+	write(t, b.volume(primary, "old"), 0, pattern(4)) // a copy of what is read-only is not
+	checkVolume(t, b.volume(primary, "v1"), gib, 3)
+	for name, err := range map[string]error{
+		"what is not there": from("x", 1, "v9", ""), "a hostile id": from("x", 1, "../v1", ""),
+	} {
+		if err == nil {
+			t.Errorf("a volume of %s was made", name)
+		}
+	}
+	left, err := filepath.Glob(b.path(primary, "*", "*.tmp"))
+	must(t, err)
+	if len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}

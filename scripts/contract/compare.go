@@ -151,7 +151,7 @@ func (c *comparison) values(path string, got, want any) {
 		}
 	case []any:
 		if g, ok := got.([]any); ok {
-			c.lists(path, withoutScheduler(g), withoutScheduler(w))
+			c.lists(path, ordered(path, withoutScheduler(g)), ordered(path, withoutScheduler(w)))
 			return
 		}
 	case string:
@@ -214,6 +214,21 @@ func chosen(key string, got, want any) bool {
 		return strings.HasPrefix(g, "/") && strings.HasPrefix(w, "/")
 	}
 	return false
+}
+
+// ordered sorts rows whose order is that of random ids, since they were made within
+// one second of Cinder's clock.
+func ordered(path string, rows []any) []any {
+	if path != "body.volume_types" && path != "body.group_types" {
+		return rows
+	}
+	name := func(row any) string {
+		r, _ := row.(map[string]any)
+		text, _ := r["name"].(string)
+		return text
+	}
+	slices.SortStableFunc(rows, func(a, b any) int { return strings.Compare(name(a), name(b)) })
+	return rows
 }
 
 // withoutScheduler drops the rows of Cinder's scheduler: there is none here.

@@ -52,6 +52,7 @@ func startDeployment(ctx context.Context, binary, dir string, extra ...string) (
 	args := append([]string{
 		"dev", "--dir", dir, "--api-port", strconv.Itoa(port),
 		"--node-prefix", "vol", "--cluster", "mycluster", "--backend", "aa",
+		"--admins", "admin,lockstep", // Cinder had a second API for the others
 	}, extra...)
 	log, err := os.Create(filepath.Join(dir, "dev.log"))
 	if err != nil {

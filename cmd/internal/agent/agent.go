@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -109,6 +110,7 @@ func newServer(cfg config.Config, release string, process *raftnode.Process, hos
 			return host
 		},
 		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
+		Admin: func(user string) bool { return len(cfg.Admins) == 0 || slices.Contains(cfg.Admins, user) },
 	})
 }
 

@@ -36,6 +36,7 @@ DIR can be used again.`,
 	flags.StringVar(&o.Backend, "backend", o.Backend, "name of the backend, after the @")
 	flags.StringSliceVar(&o.Targets, "targets", o.Targets, "replication targets, a comma list")
 	flags.DurationVar(&o.PromoteDelay, "promote-delay", 0, "an artificial pause before each promotion, to rehearse failures")
+	flags.StringSliceVar(&o.Admins, "admins", nil, "users who are administrators, a comma list (default: everybody)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "of the nodes, whose logs are in DIR/NODE/log")
 	flags.BoolVar(&o.TLS, "tls", false, "encrypt all ports, with certificates in DIR/tls")
 	mustHave(cmd, "dir")

@@ -18,6 +18,7 @@ type Config struct {
 	LogLevel        string         `yaml:"log_level"`        // trace, debug, info, warn or error
 	BootstrapExpect int            `yaml:"bootstrap_expect"` // nodes that start the deployment; 0: join one
 	Voters          int            `yaml:"voters"`           // at most so many vote, the others follow
+	Admins          []string       `yaml:"admins"`           // users who may do everything; empty: everybody
 	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted or unknown
 	TLS             TLS            `yaml:"tls"`
 	API             API            `yaml:"api"`
@@ -143,11 +144,11 @@ func (b Backend) Host(node string) string { return node + "@" + b.Name }
 func Default() Config {
 	limits := fsm.DefaultLimits()
 	return Config{
-		LogLevel: "info",
-		Voters:   7,
-		API:      API{Listen: "127.0.0.1:9776"},
-		Raft:     Raft{Listen: "127.0.0.1:9777", LogStore: "wal", Timing: raftnode.DefaultTiming()},
-		Gossip:   Gossip{Listen: "127.0.0.1:9778"},
+		LogLevel: "info", Admins: []string{},
+		Voters: 7,
+		API:    API{Listen: "127.0.0.1:9776"},
+		Raft:   Raft{Listen: "127.0.0.1:9777", LogStore: "wal", Timing: raftnode.DefaultTiming()},
+		Gossip: Gossip{Listen: "127.0.0.1:9778"},
 		Lease: Lease{
 			Duration: 3 * time.Second, Kill: 2500 * time.Millisecond, Grace: 6 * time.Second, ClockError: 0.001,
 		},

@@ -28,6 +28,7 @@ type Options struct {
 	PromoteDelay time.Duration // of the file driver
 	LogLevel     string        // of the agents
 	TLS          bool          // encrypt, with certificates in Dir/tls
+	Admins       []string      // users who may do everything; empty: everybody
 	Binary       string        // lockstep itself
 	Out          io.Writer     // for people
 }
@@ -51,6 +52,11 @@ func (o Options) validate() error {
 	for flag, value := range map[string]string{"node-prefix": o.NodePrefix, "cluster": o.Cluster, "backend": o.Backend} {
 		if !name.MatchString(value) {
 			return fmt.Errorf("--%s %q: must be 1 to 64 letters, digits, '-' and '_'", flag, value)
+		}
+	}
+	for _, user := range o.Admins {
+		if !name.MatchString(user) {
+			return fmt.Errorf("--admins %q: must be 1 to 64 letters, digits, '-' and '_'", user)
 		}
 	}
 	seen := []string{Primary}

@@ -215,6 +215,7 @@ node: {{.Name}}
 deployment: {{.Deployment}}
 data_dir: {{.Data}}
 log_level: {{.LogLevel}}
+admins: [{{range $i, $u := .Admins}}{{if $i}}, {{end}}{{printf "%q" $u}}{{end}}]
 bootstrap_expect: {{.Expect}}
 voters: 7
 {{- if .TLS}}
@@ -261,7 +262,7 @@ func (p *plan) writeConfigs(deployment string) error {
 		var text bytes.Buffer
 		err := tmpl.Execute(&text, map[string]any{
 			"Name": n.Name, "Deployment": deployment, "Data": strconv.Quote(filepath.Join(n.Dir, "data")),
-			"LogLevel": p.options.LogLevel, "Expect": expect, "API": n.listen, "Raft": n.Raft, "Gossip": n.Gossip,
+			"LogLevel": p.options.LogLevel, "Admins": p.options.Admins, "Expect": expect, "API": n.listen, "Raft": n.Raft, "Gossip": n.Gossip,
 			"Join": join, "Backend": p.options.Backend, "Cluster": p.Cluster, "Sites": p.Sites,
 			"PromoteDelay": p.options.PromoteDelay, "TLS": p.filesOf(n),
 		})

@@ -1,0 +1,217 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// schemaFiles are the JSON Schemas (draft 2020-12) of request bodies.
+//
+//go:embed schemas/*.json
+var schemaFiles embed.FS
+
+// schemas are the compiled schemas, by name.
+type schemas map[string]*jsonschema.Schema
+
+// compileSchemas compiles what is embedded. An error is a fault of this package.
+func compileSchemas() (schemas, error) {
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.AssertFormat()
+	c.RegisterFormat(&jsonschema.Format{Name: "uuid", Validate: func(v any) error {
+		if text, ok := v.(string); ok {
+			return uuid.Validate(text)
+		}
+		return nil
+	}})
+	files, err := fs.Glob(schemaFiles, "schemas/*.json")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		content, err := schemaFiles.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(content))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if err := c.AddResource(schemaBase+path.Base(file), doc); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	all := schemas{}
+	for _, file := range files {
+		name := strings.TrimSuffix(path.Base(file), ".json")
+		if all[name], err = c.Compile(schemaBase + name + ".json"); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return all, nil
+}
+
+// schemaBase is where the schemas would be, if they were anywhere but here.
+const schemaBase = "http://lockstep.invalid/schemas/"
+
+// validate checks a value against a schema. Its messages are Cinder's, which come
+// from Python's jsonschema; scripts match them.
+func (all schemas) validate(name string, raw json.RawMessage) error {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return newFault(http.StatusBadRequest, "Malformed request body")
+	}
+	err = all[name].Validate(doc)
+	if err == nil {
+		return nil
+	}
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return fmt.Errorf("schema %s: %w", name, err)
+	}
+	found := problemsOf(invalid, raw)
+	slices.SortStableFunc(found, func(a, b problemAt) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), slices.Compare(a.at, b.at))
+	})
+	first := found[0]
+	value := valueAt(raw, first.at)
+	field := ""
+	if len(first.at) > 0 {
+		field = first.at[len(first.at)-1]
+	}
+	return schemaFault(field, value, first.message)
+}
+
+// problemAt is one thing that is wrong, and where.
+type problemAt struct {
+	at      []string
+	rank    int // what Cinder would find first comes first
+	message string
+}
+
+// problemsOf returns what is wrong. Alternatives count as one: nobody can tell
+// which of them was meant.
+func problemsOf(err *jsonschema.ValidationError, raw json.RawMessage) []problemAt {
+	_, anyOf := err.ErrorKind.(*kind.AnyOf)
+	_, oneOf := err.ErrorKind.(*kind.OneOf)
+	_, names := err.ErrorKind.(*kind.PropertyNames)
+	if len(err.Causes) == 0 || anyOf || oneOf || names {
+		rank, message := pyMessage(err.ErrorKind, valueAt(raw, err.InstanceLocation))
+		return []problemAt{{at: err.InstanceLocation, rank: rank, message: message}}
+	}
+	var all []problemAt
+	for _, cause := range err.Causes {
+		all = append(all, problemsOf(cause, raw)...)
+	}
+	return all
+}
+
+// pyMessage returns the message of Python's jsonschema.
+func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message string) {
+	shown := pyRepr(value)
+	const ofType, ofValue, ofObject, ofExtras = 0, 1, 2, 3
+	switch k := k.(type) {
+	case *kind.Type:
+		return ofType, shown + " is not of type " + quoteAll(k.Want)
+	case *kind.MinLength, *kind.MinItems:
+		return ofValue, shown + " is too short"
+	case *kind.MaxLength, *kind.MaxItems:
+		return ofValue, shown + " is too long"
+	case *kind.Pattern:
+		return ofValue, shown + " does not match " + pyQuote(k.Want)
+	case *kind.Format:
+		return ofValue, fmt.Sprintf("%s is not a '%s'", shown, k.Want)
+	case *kind.Enum:
+		all, _ := json.Marshal(k.Want) // values that came from JSON
+		return ofValue, shown + " is not one of " + pyRepr(all)
+	case *kind.Minimum:
+		return ofValue, fmt.Sprintf("%s is less than the minimum of %s", shown, k.Want.RatString())
+	case *kind.Maximum:
+		return ofValue, fmt.Sprintf("%s is greater than the maximum of %s", shown, k.Want.RatString())
+	case *kind.MinProperties:
+		return ofValue, shown + " does not have enough properties"
+	case *kind.MaxProperties:
+		return ofValue, shown + " has too many properties"
+	case *kind.Required:
+		return ofObject, fmt.Sprintf("'%s' is a required property", k.Missing[0])
+	case *kind.AnyOf, *kind.OneOf:
+		return ofExtras, shown + " is not valid under any of the given schemas"
+	case *kind.PropertyNames:
+		return ofExtras, fmt.Sprintf("%s does not match any of the regexes: '^[\\\\S\\\\s]{1,255}$'", cut(pyQuote(k.Property)))
+	case *kind.AdditionalProperties:
+		extra := slices.Sorted(slices.Values(k.Properties))
+		verb := "was"
+		if len(extra) > 1 {
+			verb = "were"
+		}
+		return ofExtras, fmt.Sprintf("Additional properties are not allowed (%s %s unexpected)", quoteAll(extra), verb)
+	}
+	return ofExtras, shown + " is not valid"
+}
+
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = pyQuote(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// valueAt returns the part of a JSON value that a validator speaks of.
+func valueAt(raw json.RawMessage, at []string) json.RawMessage {
+	for _, step := range at {
+		var obj map[string]json.RawMessage
+		var list []json.RawMessage
+		switch i, err := strconv.Atoi(step); {
+		case json.Unmarshal(raw, &obj) == nil:
+			raw = obj[step]
+		case err == nil && json.Unmarshal(raw, &list) == nil && i < len(list):
+			raw = list[i]
+		default:
+			return json.RawMessage("null")
+		}
+	}
+	return bytes.TrimSpace(raw)
+}
+
+// valid returns the JSON object in the body of the request, which has passed a
+// schema.
+func (s *Server) valid(x *exchange, schema string) (object, error) {
+	obj, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	if err != nil {
+		return nil, err
+	}
+	return obj, s.schemas.validate(schema, x.raw)
+}
+
+// sub returns a field that is an object; without one it is empty.
+func (o object) sub(name string) object {
+	var inner object
+	if !o.has(name) || json.Unmarshal(o[name], &inner) != nil {
+		return object{}
+	}
+	return inner
+}
+
+// only returns the name of the one entry of an object, the first if there are several.
+func (o object) only() string {
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		return key
+	}
+	return ""
+}
