@@ -22,6 +22,8 @@ type Node struct {
 	// made under it may still run. Leaders differ in what they are configured
 	// with; this tells each of them how long it has to wait for this node.
 	LeaseSpan time.Duration `cbor:"10,keyasint,omitempty"`
+
+	Directory Directory `cbor:"11,keyasint,omitzero"`
 }
 
 // Node returns the node with the given id.
@@ -32,10 +34,13 @@ func (s *State) Nodes() iter.Seq[Node] { return values(&s.nodes) }
 
 // RegisterNode says that a node is there, and how it is reached. Repeating it
 // is harmless. The span of its leases grows at once, but is shortened only when no
-// lease that an earlier run of the node was granted can matter any more.
+// lease that an earlier run of the node was granted can matter any more. It is
+// refused with another data directory than the node's own, unless a leader has
+// taken the node out of Raft and says which one it replaces.
 type RegisterNode struct {
-	Node    Node          `cbor:"1,keyasint"`
-	Running time.Duration `cbor:"2,keyasint,omitempty"` // for how long the present run has lasted, at least
+	Node     Node          `cbor:"1,keyasint"`
+	Running  time.Duration `cbor:"2,keyasint,omitempty"` // for how long the present run has lasted, at least
+	Replaces string        `cbor:"3,keyasint,omitempty"` // the ID of the directory that the node has lost
 }
 
 func (RegisterNode) kind() Kind { return kindRegisterNode }
@@ -51,6 +56,10 @@ func (c RegisterNode) apply(s *State, m Meta) error {
 	n.CreatedAt, n.UpdatedAt, n.Index = m.At, m.At, m.Index
 	if old, ok := s.nodes.Get(n.ID); ok {
 		n.CreatedAt = old.CreatedAt
+		if !n.Directory.Follows(old.Directory) && (c.Replaces == "" || c.Replaces != old.Directory.ID) {
+			return refuseField(ErrConflict, "node", n.ID, fmt.Sprintf("node %q has the data directory %s, start %d, not %s, start %d",
+				n.ID, old.Directory.ID, old.Directory.Start, n.Directory.ID, n.Directory.Start))
+		}
 		if c.Running < old.LeaseSpan {
 			n.LeaseSpan = max(n.LeaseSpan, old.LeaseSpan)
 		}

@@ -26,6 +26,7 @@ type Meta struct {
 	Version    string `cbor:"5,keyasint,omitempty"` // of the build
 	Expect     int    `cbor:"6,keyasint,omitempty"` // nodes it waits for to start a deployment; 0: it joins one
 	HasState   bool   `cbor:"7,keyasint,omitempty"` // it has a Raft log or snapshot
+	Directory  string `cbor:"8,keyasint,omitempty"` // the id of its data directory
 }
 
 // Peer is a node as gossip sees it.

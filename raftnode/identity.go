@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // identityFormat is the newest layout of a data directory that this build reads.
@@ -21,7 +23,8 @@ const maxName = 128
 // identity is the claim of this process on its data directory: the directory
 // belongs to one node of one deployment for ever, and to one process at a time.
 type identity struct {
-	lock *os.File
+	lock      *os.File
+	directory fsm.Directory // in this start
 }
 
 // identityRecord is the content of DIR/identity.json.
@@ -29,6 +32,8 @@ type identityRecord struct {
 	Format     int    `json:"format"`
 	Deployment string `json:"deployment"`
 	Node       string `json:"node"`
+	Directory  string `json:"directory"` // a random id of this directory
+	Start      uint64 `json:"start"`     // how often it was opened
 }
 
 // openIdentity takes dir for this process. The first start writes down whose it
@@ -47,10 +52,11 @@ func openIdentity(dir, deployment, node string) (*identity, error) {
 		return nil, err
 	}
 	want := identityRecord{Format: identityFormat, Deployment: deployment, Node: node}
-	if err := claimDir(dir, want); err != nil {
+	is, err := claimDir(dir, want)
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &identity{lock: lock}, nil
+	return &identity{lock: lock, directory: fsm.Directory{ID: is.Directory, Start: is.Start, Nonce: newID()}}, nil
 }
 
 // Close lets another process have the directory. Call it last, after the stores
@@ -96,48 +102,57 @@ func lockDir(dir string) (*os.File, error) {
 	return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", dir, err), lock.Close())
 }
 
-// claimDir compares DIR/identity.json with want, or creates it.
-func claimDir(dir string, want identityRecord) error {
+// claimDir compares DIR/identity.json with want, or creates it, and counts the
+// start: whoever restores a copy of the directory starts it for the second time.
+func claimDir(dir string, want identityRecord) (identityRecord, error) {
 	path := filepath.Join(dir, "identity.json")
 	content, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		return compareIdentity(path, content, want)
+		found, err := compareIdentity(path, content, want)
+		if err != nil {
+			return identityRecord{}, err
+		}
+		want.Directory, want.Start = found.Directory, found.Start
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("identity: %w", err)
+		return identityRecord{}, fmt.Errorf("identity: %w", err)
+	default:
+		if _, err := os.Stat(filepath.Join(dir, stableFile)); err == nil {
+			return identityRecord{}, fmt.Errorf("%s is missing but %s holds the data of a node: restore the file from a backup, "+
+				"or start with an empty directory and let the node join again", path, dir)
+		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, stableFile)); err == nil {
-		return fmt.Errorf("%s is missing but %s holds the data of a node: restore the file from a backup, "+
-			"or start with an empty directory and let the node join again", path, dir)
+	if want.Directory == "" {
+		want.Directory = newID()
 	}
+	want.Start++
 	content, err = json.Marshal(want)
 	if err != nil {
-		return fmt.Errorf("encode identity: %w", err)
+		return identityRecord{}, fmt.Errorf("encode identity: %w", err)
 	}
-	return writeDurably(path, append(content, '\n'))
+	return want, writeDurably(path, append(content, '\n'))
 }
 
-func compareIdentity(path string, content []byte, want identityRecord) error {
-	var found identityRecord
+func compareIdentity(path string, content []byte, want identityRecord) (found identityRecord, err error) {
 	if err := json.Unmarshal(content, &found); err != nil {
-		return fmt.Errorf("%s is damaged (%w): restore it from a backup, "+
+		return found, fmt.Errorf("%s is damaged (%w): restore it from a backup, "+
 			"or start with an empty directory and let the node join again", path, err)
 	}
 	switch {
 	case found.Format > identityFormat:
-		return fmt.Errorf("%s has format %d and this release reads up to %d: start a release that is at least as new as the last one",
+		return found, fmt.Errorf("%s has format %d and this release reads up to %d: start a release that is at least as new as the last one",
 			path, found.Format, identityFormat)
 	case found.Format < 1 || found.Deployment == "" || found.Node == "":
-		return fmt.Errorf("%s is damaged (format, deployment or node is missing): restore it from a backup, "+
+		return found, fmt.Errorf("%s is damaged (format, deployment or node is missing): restore it from a backup, "+
 			"or start with an empty directory and let the node join again", path)
 	case found.Deployment != want.Deployment:
-		return fmt.Errorf("%s belongs to deployment %q, the configuration says %q: correct the deployment or use another data directory",
+		return found, fmt.Errorf("%s belongs to deployment %q, the configuration says %q: correct the deployment or use another data directory",
 			path, found.Deployment, want.Deployment)
 	case found.Node != want.Node:
-		return fmt.Errorf("%s belongs to node %q, the configuration says %q: a node keeps its name; correct it or use another data directory",
+		return found, fmt.Errorf("%s belongs to node %q, the configuration says %q: a node keeps its name; correct it or use another data directory",
 			path, found.Node, want.Node)
 	}
-	return nil
+	return found, nil
 }
 
 // writeDurably creates path so that after a power loss it is complete or absent.

@@ -30,8 +30,9 @@ type membershipInput struct {
 
 	// KeptUp is for how long, without a break, each non-voter has been
 	// caught up; absent means not at all.
-	KeptUp    map[raft.ServerID]time.Duration
-	StableFor time.Duration // needed of KeptUp for a promotion; 0: promotionStable
+	KeptUp     map[raft.ServerID]time.Duration
+	Registered map[raft.ServerID]string // the id of the data directory of each node
+	StableFor  time.Duration            // needed of KeptUp for a promotion; 0: promotionStable
 }
 
 // membershipChange is the kind of a membershipAction.
@@ -43,6 +44,8 @@ const (
 	membershipAdd                               // AddNonvoter: a new peer
 	membershipPromote                           // AddVoter: a peer that has caught up
 	membershipReaddress                         // AddVoter or AddNonvoter, by Server.Suffrage, with the new address
+	membershipRemove                            // RemoveServer: a peer that has lost its data directory
+	membershipRenew                             // register the new data directory of a node that is no peer
 )
 
 // String returns the change as a verb for the log.
@@ -56,6 +59,10 @@ func (c membershipChange) String() string {
 		return "promote"
 	case membershipReaddress:
 		return "readdress"
+	case membershipRemove:
+		return "remove"
+	case membershipRenew:
+		return "renew"
 	}
 	return fmt.Sprintf("change %d", int(c))
 }
@@ -70,9 +77,9 @@ type membershipAction struct {
 	Blocked map[raft.ServerID]string
 }
 
-// membershipStep decides who joins, moves and votes. It removes nobody: a node
-// that is down looks like one that is gone, and only an operator knows which. A
-// removed node is not added again while it has its old state.
+// membershipStep decides who joins, moves and votes. It removes nobody who is
+// down: that looks like being gone, and only an operator knows which. Who is there
+// with an empty data directory is taken out and comes back as a new node. A removed node is not added again while it has its old state.
 func membershipStep(in membershipInput) membershipAction {
 	m := newMembers(in)
 	action := membershipAction{Blocked: m.blocked}
@@ -80,6 +87,8 @@ func membershipStep(in membershipInput) membershipAction {
 		change  membershipChange
 		servers []raft.Server
 	}{
+		{membershipRemove, m.emptied()},
+		{membershipRenew, m.renewed()},
 		{membershipReaddress, m.moved()},
 		{membershipAdd, m.joining()},
 		{membershipPromote, m.promotable()},
@@ -129,6 +138,57 @@ func live(peers []Peer) []Peer {
 	return alive
 }
 
+// replaced reports whether a node has come back with a data directory that holds
+// nothing and is not the one it had.
+func (m *members) replaced(peer Peer) bool {
+	had := m.Registered[raft.ServerID(peer.ID)]
+	return had != "" && peer.Meta.Directory != "" && had != peer.Meta.Directory && !peer.Meta.HasState
+}
+
+// emptied returns the servers that have lost their data directory, if the voters
+// that are left are there in a majority without them.
+func (m *members) emptied() (emptied []raft.Server) {
+	for _, peer := range m.alive {
+		lost, ok := m.servers[raft.ServerID(peer.ID)]
+		if !ok || !m.replaced(peer) || lost.ID == m.Leader {
+			continue
+		}
+		others, alive := m.votersBut(lost.ID)
+		if 2*alive <= others {
+			m.blocked[lost.ID] = fmt.Sprintf("its data directory was emptied, and only %d of the %d other voters are up: start them first", alive, others)
+			continue
+		}
+		emptied = append(emptied, lost)
+	}
+	return emptied
+}
+
+// votersBut counts the voters other than id, and those of them that are there
+// with the data directory they had.
+func (m *members) votersBut(id raft.ServerID) (others, alive int) {
+	for _, server := range m.Servers {
+		if server.ID == id || server.Suffrage != raft.Voter {
+			continue
+		}
+		others++
+		if p := m.find(server.ID); server.ID == m.Leader || p != nil && !m.replaced(*p) {
+			alive++
+		}
+	}
+	return others, alive
+}
+
+// renewed returns the nodes that are no peers and have a new data directory.
+func (m *members) renewed() (renewed []raft.Server) {
+	for _, peer := range m.alive {
+		id := raft.ServerID(peer.ID)
+		if _, ok := m.servers[id]; !ok && m.replaced(peer) {
+			renewed = append(renewed, raft.Server{ID: id, Address: raft.ServerAddress(peer.Meta.Raft), Suffrage: raft.Nonvoter})
+		}
+	}
+	return renewed
+}
+
 // moved returns the servers that run at another address than the configuration
 // says. They cannot be reached there, so nothing is lost by the change.
 func (m *members) moved() (moved []raft.Server) {
@@ -148,7 +208,7 @@ func (m *members) moved() (moved []raft.Server) {
 func (m *members) joining() (joining []raft.Server) {
 	for _, peer := range m.alive {
 		id := raft.ServerID(peer.ID)
-		if _, ok := m.servers[id]; ok || m.taken(peer) {
+		if _, ok := m.servers[id]; ok || m.replaced(peer) || m.taken(peer) {
 			continue
 		}
 		switch {
@@ -208,7 +268,8 @@ func (m *members) ready() []raft.Server {
 	for _, peer := range m.alive {
 		server, ok := m.servers[raft.ServerID(peer.ID)]
 		kept, keeping := m.KeptUp[server.ID]
-		if ok && server.Suffrage == raft.Nonvoter && keeping && kept >= m.StableFor {
+		registered := peer.Meta.Directory == "" || m.Registered[server.ID] == peer.Meta.Directory
+		if ok && server.Suffrage == raft.Nonvoter && registered && keeping && kept >= m.StableFor {
 			server.Suffrage = raft.Voter
 			ready = append(ready, server)
 		}
@@ -216,8 +277,15 @@ func (m *members) ready() []raft.Server {
 	return ready
 }
 
-func (m *members) lives(id raft.ServerID) bool {
-	return slices.ContainsFunc(m.alive, func(p Peer) bool { return p.ID == string(id) })
+func (m *members) lives(id raft.ServerID) bool { return m.find(id) != nil }
+
+// find returns the live peer with a name, or nil.
+func (m *members) find(id raft.ServerID) *Peer {
+	i := slices.IndexFunc(m.alive, func(p Peer) bool { return p.ID == string(id) })
+	if i < 0 {
+		return nil
+	}
+	return &m.alive[i]
 }
 
 // caughtUp reports whether a peer that has applied this far keeps up with a

@@ -67,7 +67,8 @@ type Config struct {
 	Asker     Asker
 	Logger    hclog.Logger
 
-	disk *diskWatch // of the data directory; nil without one
+	directory fsm.Directory // in this start; zero without files
+	disk      *diskWatch    // of the data directory; nil without one
 }
 
 func (c Config) validate() error {
@@ -279,8 +280,9 @@ func (n *Node) tellState(ctx context.Context) {
 func (n *Node) announce(ctx context.Context) {
 	want := fsm.Node{
 		ID: n.cfg.ID, Raft: string(n.cfg.Transport.LocalAddr()), API: urlPrefix + n.cfg.Meta.API,
-		Release: n.cfg.Release, Format: fsm.Format, LeaseSpan: n.cfg.Lease.Span(),
+		Release: n.cfg.Release, Format: fsm.Format, LeaseSpan: n.cfg.Lease.Span(), Directory: n.cfg.directory,
 	}
+	said := ""
 	for ctx.Err() == nil {
 		if self, ok := n.peers.Peer(n.cfg.ID); ok {
 			want.Gossip = self.Addr
@@ -295,12 +297,7 @@ func (n *Node) announce(ctx context.Context) {
 			same = ok && is == want
 		})
 		if !same {
-			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-			_, err := n.Propose(attempt, "", fsm.RegisterNode{Node: want, Running: n.running()})
-			cancel()
-			if err != nil {
-				n.logger.Debug("this node is not registered yet", "error", err)
-			}
+			said = n.register(ctx, want, said)
 			changed = nil // look again soon, but not at once: an answer may come as fast as it is asked for
 		}
 		pause := time.NewTimer(10 * n.cfg.Interval)
@@ -311,4 +308,21 @@ func (n *Node) announce(ctx context.Context) {
 		}
 		pause.Stop()
 	}
+}
+
+// register registers this node. It returns the warning that was given last: said,
+// or another one.
+func (n *Node) register(ctx context.Context, as fsm.Node, said string) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := n.Propose(ctx, "", fsm.RegisterNode{Node: as, Running: n.running()})
+	if err == nil {
+		return ""
+	}
+	if fsm.CodeOf(err) == fsm.ErrConflict && said != err.Error() {
+		n.logger.Warn("the deployment knows another data directory of this node: it has to be taken back as a new one", "error", err)
+		return err.Error()
+	}
+	n.logger.Debug("this node is not registered yet", "error", err)
+	return said
 }

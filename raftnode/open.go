@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,6 +38,7 @@ type Process struct {
 	gossip   *gossip
 	layer    *streamLayer
 	disk     *diskWatch
+	known    directories
 	logger   hclog.Logger
 }
 
@@ -67,8 +69,11 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	undo = append(undo, p.stores.close)
 	p.disk.reserve = p.stores.reserve
 	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
+	if p.known.logged, err = p.stores.loggedDirectories(); err != nil {
+		return nil, &DataError{Dir: place.Dir, Err: fmt.Errorf("the log cannot be read: %w: %s", err, cure)}
+	}
 	transport, err := newTransport(ctx, TransportConfig{
-		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, Peers: place.Certificates, Logger: cfg.Logger,
+		Bind: place.Raft, Advertise: place.RaftAddr, Deployment: cfg.Deployment, Node: cfg.ID, Directory: p.identity.directory, Known: p.known.check, Peers: place.Certificates, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -82,15 +87,19 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 	}
 	cfg.Meta = Meta{
 		Deployment: cfg.Deployment, Raft: string(transport.LocalAddr()), API: place.API, Format: int(fsm.Format),
-		Version: cfg.Release, Expect: cfg.Expect, HasState: hasState,
+		Version: cfg.Release, Expect: cfg.Expect, HasState: hasState, Directory: p.identity.directory.ID,
 	}
+	cfg.directory = p.identity.directory
 	if p.gossip, err = p.openGossip(place, cfg); err != nil {
 		return nil, err
 	}
 	undo = append(undo, p.gossip.close)
 	cfg.Discovery = p.gossip
-	p.Node, err = New(cfg)
-	return p, err
+	if p.Node, err = New(cfg); err != nil {
+		return nil, err
+	}
+	p.known.node.Store(p.Node)
+	return p, nil
 }
 
 func (p *Process) openGossip(place Place, cfg Config) (*gossip, error) {

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,8 +20,11 @@ import (
 type site struct {
 	tb testing.TB
 
-	mu  sync.Mutex
-	api map[string]*Process
+	stay bool // nodes keep their Raft address
+
+	mu   sync.Mutex
+	api  map[string]*Process
+	raft map[string]string // by node, if they stay
 }
 
 func (s *site) Ask(ctx context.Context, _, address, method string, body []byte) ([]byte, error) {
@@ -36,8 +40,11 @@ func (s *site) Ask(ctx context.Context, _, address, method string, body []byte) 
 func (s *site) open(dir, id, logStore, deployment string, expect int, seeds ...string) (*Process, error) {
 	timing := DefaultTiming()
 	timing.Heartbeat, timing.Election = time.Second, time.Second // of a machine that others use too
+	s.mu.Lock()
+	listen := cmp.Or(s.raft[id], "127.0.0.1:0")
+	s.mu.Unlock()
 	return Open(s.tb.Context(), Place{
-		Dir: dir, LogStore: logStore, Raft: "127.0.0.1:0", Gossip: "127.0.0.1:0", API: id + ":80", Seeds: seeds,
+		Dir: dir, LogStore: logStore, Raft: listen, Gossip: "127.0.0.1:0", API: id + ":80", Seeds: seeds,
 	}, Config{
 		ID: id, Deployment: deployment, Release: "v1", Timing: timing, Lease: DefaultLeaseTiming(), Limits: fsm.DefaultLimits(),
 		Expect: expect, Asker: s, Logger: hclog.NewNullLogger(),
@@ -53,6 +60,9 @@ func (s *site) run(dir, id, logStore string, expect int, seeds ...string) (p *Pr
 	}
 	s.mu.Lock()
 	s.api[id+":80"] = p
+	if s.stay {
+		s.raft[id] = p.layer.Addr().String()
+	}
 	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

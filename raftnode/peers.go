@@ -203,8 +203,15 @@ func (n *Node) membershipInput(ctx context.Context, kept *progress) (in membersh
 		return membershipInput{}, 0, fmt.Errorf("read the raft configuration: %w", err)
 	}
 	servers := future.Configuration().Servers
+	registered := map[raft.ServerID]string{}
+	n.View(func(s *fsm.State) {
+		for node := range s.Nodes() {
+			registered[raft.ServerID(node.ID)] = node.Directory.ID
+		}
+	})
 	return membershipInput{
-		Leader: raft.ServerID(n.cfg.ID), Servers: servers, Peers: n.peers.Peers(), Format: int(fsm.Format),
+		Registered: registered,
+		Leader:     raft.ServerID(n.cfg.ID), Servers: servers, Peers: n.peers.Peers(), Format: int(fsm.Format),
 		VoterLimit: n.cfg.VoterLimit, KeptUp: kept.observe(time.Now(), n.caughtUp(ctx, servers)),
 	}, future.Index(), nil
 }
@@ -237,12 +244,33 @@ func (n *Node) caughtUp(ctx context.Context, servers []raft.Server) (current []r
 
 func (n *Node) change(ctx context.Context, action membershipAction, seen uint64) error {
 	server := action.Server
+	switch action.Change {
+	case membershipRemove:
+		_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return n.raft.RemoveServer(server.ID, seen, timeout) })
+		return err
+	case membershipRenew:
+		return n.renew(ctx, string(server.ID))
+	case membershipKeep, membershipAdd, membershipPromote, membershipReaddress:
+	}
 	add := n.raft.AddNonvoter
 	if action.Change == membershipPromote || action.Change == membershipReaddress && server.Suffrage == raft.Voter {
 		add = n.raft.AddVoter
 	}
 	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return add(server.ID, server.Address, seen, timeout) })
 	return err
+}
+
+// renew lets a node register the data directory that it has now.
+func (n *Node) renew(ctx context.Context, id string) error {
+	peer, ok := n.peers.Peer(id)
+	if !ok {
+		return fmt.Errorf("node %q has gone: %w", id, fsm.ErrNotFound)
+	}
+	var node fsm.Node
+	n.View(func(s *fsm.State) { node, _ = s.Node(id) })
+	lost := node.Directory.ID
+	node.Directory = fsm.Directory{ID: peer.Meta.Directory}
+	return n.propose(ctx, fsm.RegisterNode{Node: node, Replaces: lost})
 }
 
 // Snapshot writes a snapshot of the state now. Raft refuses one right after a

@@ -98,6 +98,15 @@ func (l *streamLayer) admit(conn net.Conn, peer hello) (net.Conn, error) {
 	if err := l.own.accepts(peer); err != nil {
 		return nil, err
 	}
+	if l.known != nil {
+		is, err := parseDirectory(peer.directory)
+		if err == nil {
+			err = l.known(peer.node, is)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	secured, ok := conn.(*tls.Conn)
 	if !ok {
 		return conn, nil

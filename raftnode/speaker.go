@@ -27,7 +27,9 @@ func (n *Node) maySay(from string, cmd fsm.Command) error {
 	node, host := "", ""
 	switch c := cmd.(type) {
 	case fsm.RegisterNode:
-		node = c.Node.ID
+		if node = c.Node.ID; c.Replaces != "" {
+			return leadersOnly(from, c)
+		}
 	case fsm.RegisterService:
 		node = c.Node
 	case fsm.MemberDrained:
@@ -49,9 +51,7 @@ func (n *Node) maySay(from string, cmd fsm.Command) error {
 	case fsm.AttemptEnded:
 		host = n.executor(c.Failover)
 	case fsm.Assign, fsm.GiveUp, fsm.FinishFailover, fsm.MoveOperations, fsm.SettleResults, fsm.DeleteService, fsm.RemoveNode:
-		return &fsm.Refusal{
-			Code: fsm.ErrInvalid, Field: "node", Value: from, Message: fmt.Sprintf("only a leader decides this, and tells nobody: %T of node %q", c, from),
-		}
+		return leadersOnly(from, c)
 	}
 	if host != "" {
 		// Only one who has caught up knows whose service and whose claim it is.
@@ -68,6 +68,12 @@ func (n *Node) maySay(from string, cmd fsm.Command) error {
 		return nil // for no node, or for one that the state machine will refuse
 	}
 	return speaksFor(from, node)
+}
+
+func leadersOnly(from string, cmd fsm.Command) error {
+	return &fsm.Refusal{
+		Code: fsm.ErrInvalid, Field: "node", Value: from, Message: fmt.Sprintf("only a leader decides this, and tells nobody: %T of node %q", cmd, from),
+	}
 }
 
 // executor is the service that carries a failover out, if there is one.

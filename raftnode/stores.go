@@ -202,6 +202,9 @@ func guardOpen(path string, err *error) func() {
 	}
 }
 
+// cure is what to do about a data directory that is not sound.
+const cure = "restore the whole data directory, or remove this node from the deployment, empty the directory and let it join again"
+
 // check compares the parts with each other. Each may be sound and yet not be
 // this node's: a file that was lost comes back empty, a restored one is old.
 func (s *stores) check(stablePath, logPath string) error {
@@ -209,7 +212,6 @@ func (s *stores) check(stablePath, logPath string) error {
 	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return fmt.Errorf("read term from %s: %w", stablePath, err)
 	}
-	const cure = "restore the whole data directory, or remove this node from the deployment, empty the directory and let it join again"
 	if term > 0 && !s.logFound {
 		return fmt.Errorf("%s is missing but %s has taken part in term %d: %s", logPath, stablePath, term, cure)
 	}

@@ -13,12 +13,14 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 const (
 	// handshakeMagic is the first thing each side says. A change of the
 	// handshake changes its number.
-	handshakeMagic = "LOCKSTEP/1"
+	handshakeMagic = "LOCKSTEP/2"
 	// handshakeTimeout bounds connecting and the handshake together.
 	handshakeTimeout = 2 * time.Second
 	// maxHandshakes bounds the connections that have not said who they are.
@@ -30,13 +32,15 @@ const (
 // TransportConfig says how a node talks Raft. Fields without a default are
 // required.
 type TransportConfig struct {
-	Bind       string        // host:port to listen on; port 0 chooses one
-	Advertise  string        // host:port that the others dial; default: where it listens
-	Deployment string        // checked on every connection, from both sides
-	Node       string        // the name of this node
-	Peers      Certificates  // how nodes prove who they are; nil: plain TCP
-	MaxPool    int           // idle connections kept per peer; default 3
-	Timeout    time.Duration // of one message; default 5s
+	Bind       string                                    // host:port to listen on; port 0 chooses one
+	Advertise  string                                    // host:port that the others dial; default: where it listens
+	Deployment string                                    // checked on every connection, from both sides
+	Directory  fsm.Directory                             // of this node
+	Known      func(node string, is fsm.Directory) error // refuses a peer's directory; nil: none
+	Node       string                                    // the name of this node
+	Peers      Certificates                              // how nodes prove who they are; nil: plain TCP
+	MaxPool    int                                       // idle connections kept per peer; default 3
+	Timeout    time.Duration                             // of one message; default 5s
 	Logger     hclog.Logger
 }
 
@@ -70,6 +74,7 @@ func newTransport(ctx context.Context, cfg TransportConfig) (*transport, error) 
 // node of which deployment they are. Raft itself asks nobody who he is.
 type streamLayer struct {
 	own       hello
+	known     func(node string, is fsm.Directory) error
 	peers     Certificates
 	listener  net.Listener
 	advertise net.Addr
@@ -101,7 +106,8 @@ func newStreamLayer(ctx context.Context, cfg TransportConfig) (*streamLayer, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &streamLayer{
-		own:       hello{deployment: cfg.Deployment, node: cfg.Node},
+		own:       hello{deployment: cfg.Deployment, node: cfg.Node, directory: directoryText(cfg.Directory)},
+		known:     cfg.Known,
 		peers:     cfg.Peers,
 		listener:  listener,
 		advertise: advertise,
@@ -313,7 +319,7 @@ func (l *streamLayer) Close() error {
 // hello is what each side says of itself, after the magic: the lengths take one
 // byte each.
 type hello struct {
-	deployment, node string
+	deployment, node, directory string
 }
 
 // accepts says why a peer is not to be talked to.
@@ -331,7 +337,7 @@ func (h hello) accepts(peer hello) error {
 func (h hello) write(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(handshakeMagic)
-	for _, name := range []string{h.deployment, h.node} {
+	for _, name := range []string{h.deployment, h.node, h.directory} {
 		b.WriteByte(byte(len(name)))
 		b.WriteString(name)
 	}
@@ -348,8 +354,8 @@ func readHello(r io.Reader) (hello, error) {
 	if string(magic) != handshakeMagic {
 		return hello{}, fmt.Errorf("handshake: got %q, want %q", magic, handshakeMagic)
 	}
-	var names [2]string
-	for i, field := range []string{"deployment", "node"} {
+	var names [3]string
+	for i, field := range []string{"deployment", "node", "directory"} {
 		name, err := readName(r)
 		if err == nil {
 			err = validateName(field, name)
@@ -359,7 +365,7 @@ func readHello(r io.Reader) (hello, error) {
 		}
 		names[i] = name
 	}
-	return hello{deployment: names[0], node: names[1]}, nil
+	return hello{deployment: names[0], node: names[1], directory: names[2]}, nil
 }
 
 func readName(r io.Reader) (string, error) {
