@@ -24,7 +24,7 @@ type mutant struct {
 	File      string   `yaml:"file"`
 	Old       string   `yaml:"old"` // stands in File exactly once
 	New       string   `yaml:"new"`
-	Tests     []string `yaml:"tests"` // packages, in the order in which they are tried
+	Tests     []string `yaml:"tests"` // in the order in which they are tried: a package, or one and a regular expression
 	Quick     bool     `yaml:"quick"` // the first of Tests kills it within seconds
 }
 

@@ -36,20 +36,20 @@ type result struct {
 
 // unbroken runs the tests on the tree as it is, which must pass.
 func (s suite) unbroken(ctx context.Context, mutants []mutant) error {
-	packages := map[string]bool{}
+	all := map[string]bool{}
 	for _, m := range mutants {
-		for _, pkg := range m.Tests {
-			packages[pkg] = true
+		for _, tests := range m.Tests {
+			all[tests] = true
 		}
 	}
-	for _, pkg := range slices.Sorted(maps.Keys(packages)) {
-		fmt.Fprintf(s.out, "unbroken %s\n", pkg)
-		failed, err := s.test(ctx, pkg)
+	for _, tests := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(s.out, "unbroken %s\n", tests)
+		failed, err := s.test(ctx, tests)
 		if err != nil {
 			return err
 		}
 		if failed != "" {
-			return fmt.Errorf("%s fails in %s without any mutant", failed, pkg)
+			return fmt.Errorf("%s fails in %s without any mutant", failed, tests)
 		}
 	}
 	return nil
@@ -88,26 +88,28 @@ func (s suite) judge(ctx context.Context, m mutant) (r result, err error) {
 	}
 	defer func() { err = errors.Join(err, mend()) }()
 	began := time.Now()
-	for _, pkg := range m.Tests {
-		failed, err := s.test(ctx, pkg)
+	for _, tests := range m.Tests {
+		failed, err := s.test(ctx, tests)
 		r.Seconds = time.Since(began).Seconds()
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", m.Name, err)
 		}
 		if failed != "" {
-			r.KilledBy, r.Package = failed, pkg
+			r.KilledBy = failed
+			r.Package, _, _ = strings.Cut(tests, " ")
 			break
 		}
 	}
 	return r, nil
 }
 
-// test runs the tests of a package, and returns the first that failed. Trimmed
-// paths let the copy share the build cache.
-func (s suite) test(ctx context.Context, pkg string) (failed string, err error) {
+// test runs tests, and returns the first that failed. Trimmed paths let the copy
+// share the build cache.
+func (s suite) test(ctx context.Context, tests string) (failed string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout+time.Minute)
 	defer cancel()
-	args := []string{"test", "-trimpath", "-json", "-vet=off", "-count=1", "-failfast", "-timeout", s.timeout.String(), pkg}
+	pkg, match, _ := strings.Cut(tests, " ")
+	args := []string{"test", "-trimpath", "-json", "-vet=off", "-count=1", "-failfast", "-timeout", s.timeout.String(), "-run", match, pkg}
 	if strings.HasSuffix(pkg, "clustertest") {
 		args = append(args, "-seeds", strconv.Itoa(s.seeds))
 	}
