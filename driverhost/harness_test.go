@@ -35,6 +35,7 @@ type world struct {
 	index   uint64
 	log     []string // the commands of the worker, by type
 	lose    func(fsm.Command) error
+	silent  bool // changes wake nobody
 }
 
 func newWorld(tb testing.TB) *world {
@@ -83,6 +84,9 @@ func (w *world) apply(request string, cmd fsm.Command) (uint64, error) {
 	defer w.mu.Unlock()
 	w.index++
 	err := w.state.Apply(fsm.Meta{Index: w.index, Term: 1, Request: request, At: fsm.TimeOf(time.Now())}, cmd)
+	if w.silent {
+		return w.index, err
+	}
 	close(w.changed)
 	w.changed = make(chan struct{})
 	return w.index, err
@@ -115,6 +119,13 @@ func (w *world) loseCommands(lose func(fsm.Command) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lose = lose
+}
+
+// silence makes changes wake nobody, as if every watcher were late.
+func (w *world) silence() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent = true
 }
 
 func (w *world) cluster(name string) (cl fsm.Cluster) {

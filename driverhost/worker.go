@@ -259,6 +259,11 @@ func (w *worker) switchTo(ctx context.Context, driver Driver, task fsm.Task) err
 	if err != nil {
 		return err
 	}
+	// The lease proves that the state here has caught up. What it shows now may be
+	// more than it did when this began, and nothing may have noticed yet.
+	if now, owed, _ := w.look(); !owed || now != task {
+		return errSuperseded
+	}
 	leased, end := under(wanted, held, w.svc.Lease)
 	defer end(context.Canceled)
 	report := fsm.MemberSwitched{Host: w.svc.Host, Epoch: task.Epoch, ActiveBackendID: task.Target}

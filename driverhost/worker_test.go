@@ -220,6 +220,29 @@ func TestG4_LeaseLost(t *testing.T) {
 	})
 }
 
+// TestG3_MemberIsNotToldOfAnEpochThatIsOver lets a member that was away get its lease
+// before anything has noticed that the next failover promotes already: to the lease
+// belongs what the state shows then.
+func TestG3_MemberIsNotToldOfAnEpochThatIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := member(t)
+		n.lease.lapse()
+		n.switchTo("first")
+		synctest.Wait() // it would tell the driver of epoch 2, and waits for a lease
+		n.silence()
+		n.must(fsm.MemberSwitched{Host: otherHost, Epoch: 2, ActiveBackendID: "site-b"}, fsm.FinishFailover{Failover: "first", Attempt: 1, Term: 1})
+		n.must(fsm.RequestFailover{ID: "second", Cluster: clusterName, Target: "site-c", Mode: fsm.Forced})
+		n.assign("second", otherHost)
+		n.must(fsm.Claim{Failover: "second", Attempt: 1, Host: otherHost})
+		n.lease.grant()
+		synctest.Wait()
+		if n.count("completed site-b@2") != 0 {
+			t.Errorf("while epoch 3 is promoted, the driver heard %q", n.heard())
+		}
+	})
+}
+
 func TestFreezeAndThawReachTheDriver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
