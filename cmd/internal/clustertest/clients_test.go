@@ -99,27 +99,32 @@ func (s *story) pick(of []string) string {
 }
 
 func (s *story) freeze(m *Member, cluster string) {
-	frozen := s.rnd.IntN(3) == 0
+	frozen := s.rnd.IntN(4) == 0
 	s.do(m, history.Request{Kind: history.SetFrozen, Cluster: cluster, Frozen: frozen}, fsm.SetFrozen{Cluster: cluster, Frozen: frozen}, nil)
-	if _, up := s.c.node(m.ID); up {
-		within := s.within()
-		s.clients.Go(func() { _ = s.c.Ask(m, within, fsm.SetClusterDisabled{Cluster: cluster}) }) // or no volume is created after a failover
-	}
 }
 
+// enable is asked for before volumes: a failover disables a cluster.
+func (s *story) enable(m *Member, cluster string) {
+	if _, up := s.c.node(m.ID); !up {
+		return
+	}
+	within := s.within()
+	s.clients.Go(func() { _ = s.c.Ask(m, within, fsm.SetClusterDisabled{Cluster: cluster}) })
+}
+
+// volume asks for something to be done to a volume, or for a few new ones.
 func (s *story) volume(m *Member, cluster string) {
 	host := m.HostIn(cluster)
 	v := s.pick(s.volumes)
 	n := s.rnd.IntN(10)
-	if v == "" {
-		n = 0
+	if v == "" || n < 5 {
+		s.enable(m, cluster)
+		for range 1 + s.rnd.IntN(3) {
+			s.create(m, host)
+		}
+		return
 	}
 	switch {
-	case n < 5:
-		id, replicated := s.name("v"), s.rnd.IntN(4) > 0
-		s.do(m, history.Request{Kind: history.CreateVolume, ID: id, Size: 1},
-			fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: host, Replicated: replicated}},
-			func() { s.volumes = append(s.volumes, id) })
 	case n < 6:
 		s.do(m, history.Request{Kind: history.DeleteVolume, ID: v}, fsm.DeleteVolume{ID: v, Host: host}, nil)
 	case n < 8:
@@ -134,6 +139,13 @@ func (s *story) volume(m *Member, cluster string) {
 			s.do(m, history.Request{Kind: history.DeleteSnapshot, ID: id}, fsm.DeleteSnapshot{ID: id, Host: host}, nil)
 		}
 	}
+}
+
+func (s *story) create(m *Member, host string) {
+	id, replicated := s.name("v"), s.rnd.IntN(4) > 0
+	s.do(m, history.Request{Kind: history.CreateVolume, ID: id, Size: 1},
+		fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: host, Replicated: replicated}},
+		func() { s.volumes = append(s.volumes, id) })
 }
 
 // read makes a linearizable read.

@@ -243,7 +243,7 @@ func (a *Array) mood(host string) (wait time.Duration, answer error) {
 	case a.rnd == nil:
 		return a.opTime, nil
 	}
-	switch a.rnd.IntN(8) {
+	switch a.rnd.IntN(6) {
 	case 0:
 		a.stats.Add("driver: volume call fails", 1)
 		return a.opTime, errRefused

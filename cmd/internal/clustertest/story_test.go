@@ -48,9 +48,9 @@ func newStory(t testing.TB, seed int64, stats *Coverage, change func(*Options)) 
 	s.c = Start(t, opts)
 	s.c.net.setWeather(weathers[rnd.IntN(len(weathers))])
 	letGo := time.Duration(rnd.Int64N(int64(lease().Kill)))
-	for _, name := range opts.Clusters {
-		if rnd.IntN(2) == 0 {
-			s.c.Arrays[name].Moody(rand.New(rand.NewPCG(uint64(seed), 1)), letGo)
+	for i, name := range opts.Clusters {
+		if rnd.IntN(4) > 0 {
+			s.c.Arrays[name].Moody(rand.New(rand.NewPCG(uint64(seed), 10+uint64(i))), letGo)
 		}
 	}
 	for _, m := range s.c.Members {
@@ -146,13 +146,13 @@ func (s *story) event() {
 		s.fault(m, cluster)
 	case n < 40:
 		s.mendOne()
-	case n < 56:
+	case n < 54:
 		s.failover(m, cluster)
-	case n < 60:
+	case n < 57:
 		s.abort(m, cluster)
-	case n < 64:
+	case n < 60:
 		s.freeze(m, cluster)
-	case n < 80:
+	case n < 86:
 		s.volume(m, cluster)
 	default:
 		s.read(m, cluster)
