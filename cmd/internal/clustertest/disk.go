@@ -73,6 +73,7 @@ func (d *disk) wipe() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.content = &content{logs: map[uint64]*raft.Log{}, keys: map[string]string{}}
+	clear(d.archive)
 }
 
 // open opens the disk for a process. What it holds from then on is the process's

@@ -184,6 +184,31 @@ func (s *story) powerCut() {
 	}
 }
 
+// admit empties the disks of nodes that are locked out, as their log tells an
+// operator to: one that joined got a part of the log from a leader that was deposed
+// before it had committed that the node is a peer.
+func (s *story) admit() {
+	<-time.After(3 * time.Second) // whoever leads then was elected after all was mended, or never lost a majority
+	peers, err := s.c.Leader().Node.Peers()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, p := range peers {
+		known[p.ID] = true
+	}
+	for _, m := range s.c.members() {
+		if known[m.ID] || m.expect > 0 || !m.disk.used() {
+			continue
+		}
+		s.note("locked out: %s", m.ID)
+		s.stats.Add("member: locked out", 1)
+		s.c.Kill(m)
+		m.disk.wipe()
+		s.c.Restart(m)
+	}
+}
+
 // blackout separates every node from every other, and asks all the same (G15).
 func (s *story) blackout(cluster string) {
 	s.note("blackout")

@@ -84,6 +84,7 @@ func (s *story) run() {
 	}
 	s.heal()
 	s.clients.Wait()
+	s.admit()
 	s.settle()
 	s.check()
 }
