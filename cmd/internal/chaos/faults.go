@@ -2,11 +2,16 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/evidence"
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/lab"
@@ -93,6 +98,8 @@ func (w *world) inject(ctx context.Context, p planned) (undo, error) {
 		return w.oldDisk(ctx, p)
 	case ClockStep:
 		return w.stepClocks(p)
+	case SiteStall:
+		return w.stallSites(ctx)
 	}
 	return nothing, fmt.Errorf("fault %q is unknown", p.kind)
 }
@@ -221,4 +228,35 @@ func (w *world) stepClocks(p planned) (undo, error) {
 		return nil
 	}
 	return func(context.Context) error { return set(0) }, set(step)
+}
+
+// stallSites holds the lock of every site that is in use: what asks it for anything
+// waits, as at an array that does not answer.
+func (w *world) stallSites(ctx context.Context) (undo, error) {
+	var held []*os.File
+	back := func(context.Context) error {
+		var errs []error
+		for _, f := range held {
+			errs = append(errs, f.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, site := range lab.Sites() {
+		dir := w.lab.SiteDir(site)
+		if t, err := readToken(dir); err != nil || t.Role != roleActive {
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		if err != nil {
+			return back, err
+		}
+		held = append(held, f)
+		err = awaitEvery(ctx, time.Millisecond, lockPatience, func(context.Context) error {
+			return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		})
+		if err != nil {
+			return back, err
+		}
+	}
+	return back, nil
 }

@@ -57,6 +57,9 @@ type siteToken struct {
 	Token driverhost.Token `json:"token"`
 }
 
+// roleActive is the role of a site in use.
+const roleActive = "active"
+
 var errClosed = errors.New("the site is closed")
 
 func (h *host) run(ctx context.Context) {
@@ -91,7 +94,7 @@ func (h *host) use(ctx context.Context, s slot, write bool) error {
 	a := access{evidence.Access{Volume: s.volume, Slot: s.number, Site: h.site, Write: write && h.fresh[s]}}
 	dir := h.w.lab.SiteDir(h.site)
 	err := underLock(ctx, dir, func(t siteToken) error {
-		if t.Role != "active" || t.Token.Epoch > h.epoch {
+		if t.Role != roleActive || t.Token.Epoch > h.epoch {
 			return errClosed
 		}
 		a.Epoch, a.Begin = t.Token.Epoch, evidence.Now()
@@ -179,7 +182,7 @@ func underLock(ctx context.Context, dir string, do func(siteToken) error) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	err = await(ctx, lockPatience, func(context.Context) error {
+	err = awaitEvery(ctx, time.Millisecond, lockPatience, func(context.Context) error {
 		return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	})
 	if err != nil {

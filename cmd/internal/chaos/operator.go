@@ -119,21 +119,26 @@ func (o *operator) follow(ctx context.Context, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, followAtMost)
 	defer cancel()
 	for wait(ctx, between(o.rnd, 10*time.Millisecond, 300*time.Millisecond)) {
-		var f client.Failover
-		op, begin := history.Operation{Client: operatorID, Request: history.Request{Kind: history.ReadFailover, ID: id}}, evidence.Now()
-		once, stop := context.WithTimeout(ctx, attempt)
-		f, err := o.w.nodes[o.rnd.IntN(len(o.w.nodes))].Failover(once, id)
-		stop()
-		op.Answer = answer(err)
-		if err == nil {
-			op.Answer.Phase = phase(f)
-		}
-		o.w.record(op, begin, "")
+		f, err := o.w.readFailover(ctx, o.w.nodes[o.rnd.IntN(len(o.w.nodes))], id)
 		if err == nil && f.Finished() {
 			return true
 		}
 	}
 	return false
+}
+
+// readFailover reads a failover and records it.
+func (w *world) readFailover(ctx context.Context, at *client.Client, id string) (client.Failover, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	op, begin := history.Operation{Client: operatorID, Request: history.Request{Kind: history.ReadFailover, ID: id}}, evidence.Now()
+	f, err := at.Failover(ctx, id)
+	op.Answer = answer(err)
+	if err == nil {
+		op.Answer.Phase = phase(f)
+	}
+	w.record(op, begin, "")
+	return f, err
 }
 
 // freeze freezes the cluster and thaws it soon after, at any node.
@@ -172,7 +177,7 @@ func (w *world) settle(ctx context.Context, target, mode string, within time.Dur
 // awaitFailover waits until a failover has ended.
 func (w *world) awaitFailover(ctx context.Context, id string, within time.Duration) (f client.Failover, err error) {
 	err = await(ctx, within, func(ctx context.Context) error {
-		if f, err = w.all.Failover(ctx, id); err != nil {
+		if f, err = w.readFailover(ctx, w.all, id); err != nil {
 			return err
 		}
 		if !f.Finished() {

@@ -13,10 +13,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/lockstep-storage/lockstep/api/client"
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/evidence"
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/lab"
 	"github.com/lockstep-storage/lockstep/cmd/internal/history"
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // Report says what a run did and what was found.
@@ -43,7 +43,8 @@ type ScenarioResult struct {
 	Error string        `json:"error,omitempty"`
 }
 
-// Times are how long failovers took, from the request to the end.
+// Times are how many failovers there were, and how long they took from the request
+// until a client saw their end. Not all were watched until then.
 type Times struct {
 	Count  int           `json:"count"`
 	Median time.Duration `json:"median"`
@@ -109,10 +110,10 @@ func Recheck(dir string) (*Report, error) {
 
 // judge counts and checks. Of a run that did not get to its end only that is
 // checked which holds at every moment.
-func judge(e *evidence.Evidence, ended bool) *Report { //nolint:revive // whether there is an end to judge
+func judge(e *evidence.Evidence, whole bool) *Report { //nolint:revive // whether there is an end to judge
 	r := &Report{
 		Run: e.Run, Faults: map[string]int{}, Impossible: map[string]string{}, Operations: map[string]map[string]int{},
-		Data: map[string]int{}, Journal: map[string]int{}, Failovers: failovers(e.Final.Failovers), Converged: e.Final.Took,
+		Data: map[string]int{}, Journal: map[string]int{}, Failovers: failovers(e), Converged: e.Final.Took,
 	}
 	for _, f := range e.Faults {
 		r.Faults[f.Kind]++
@@ -135,7 +136,7 @@ func judge(e *evidence.Evidence, ended bool) *Report { //nolint:revive // whethe
 			r.Journal[cmp.Or(map[string]string{"ok": "ok", "fenced": "fenced"}[entry.Outcome], "failed")]++
 		}
 	}
-	if ended {
+	if whole {
 		v := e.Check()
 		r.Violations, r.Undecided = v.Violations, v.Undecided
 	} else {
@@ -164,18 +165,42 @@ func accessOutcome(a evidence.Access) string {
 	return "written"
 }
 
-func failovers(all []client.Failover) map[string]Times {
-	took := map[string][]time.Duration{}
-	for _, f := range all {
-		key := f.Mode + " " + f.Phase
-		took[key] = append(took[key], f.FinishedAt.Sub(f.RequestedAt))
+// failovers counts how failovers ended, and how long they took by the clock of their
+// clients: those of the nodes are made to jump.
+func failovers(e *evidence.Evidence) map[string]Times {
+	begin, end := map[string]time.Duration{}, map[string]time.Duration{}
+	for _, op := range e.Operations {
+		id, known := op.Request.ID, end[op.Request.ID] != 0
+		switch {
+		case op.Request.Kind == history.RequestFailover && outcome(op.Answer) == "ok":
+			begin[id] = op.Begin
+		case op.Request.Kind == history.ReadFailover && !known && ended(op.Answer.Phase):
+			end[id] = op.End
+		}
 	}
 	times := map[string]Times{}
+	took := map[string][]time.Duration{}
+	for _, f := range e.Final.Failovers {
+		key := f.Mode + " " + f.Phase
+		if f.From == f.Target {
+			key += ", to the site in use"
+		}
+		t := times[key]
+		t.Count++
+		times[key] = t
+		if begin[f.ID] != 0 && end[f.ID] != 0 {
+			took[key] = append(took[key], end[f.ID]-begin[f.ID])
+		}
+	}
 	for key, t := range took {
 		slices.Sort(t)
-		times[key] = Times{Count: len(t), Median: t[len(t)/2], Most: t[len(t)-1]}
+		times[key] = Times{Count: times[key].Count, Median: t[len(t)/2], Most: t[len(t)-1]}
 	}
 	return times
+}
+
+func ended(p fsm.Phase) bool {
+	return p == fsm.Done || p == fsm.Failed || p == fsm.Aborted
 }
 
 // Print writes the report for people.

@@ -143,7 +143,9 @@ func (w *world) target(ctx context.Context) (string, error) {
 const doneWithin = 40 * time.Second
 
 // through breaks a node before a failover and mends it afterwards. From the start
-// of the promotion on, the node makes no driver call of the old epoch.
+// of the promotion on, the node makes no driver call of the old epoch: not even
+// those that were waiting for the old site when the node was broken, and that the
+// old site, which could not be fenced, would take when it answers again.
 func through(kind Kind, pick func(context.Context, *world) (int, error)) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		victim, err := pick(ctx, w)
@@ -154,15 +156,27 @@ func through(kind Kind, pick func(context.Context, *world) (int, error)) func(co
 		if err != nil {
 			return err
 		}
+		answer := w.breakIt(ctx, planned{kind: SiteStall}, string(kind))
+		w.ownWork(ctx, victim)
 		mend := w.breakIt(ctx, planned{kind: kind, nodes: []int{victim}}, string(kind))
 		f, err := w.settle(ctx, site, client.Forced, doneWithin)
-		// The node wakes to requests that are older than the failover.
+		answer()
 		mend()
 		if err != nil {
 			return err
 		}
 		return w.switched(ctx, f, victim)
 	}
+}
+
+// ownWork gives a node volumes to create, and waits until it is at it.
+func (w *world) ownWork(ctx context.Context, node int) {
+	const volumes = 4
+	u := w.newUser(node - 1)
+	for range volumes {
+		u.createVolume(ctx)
+	}
+	wait(ctx, 200*time.Millisecond)
 }
 
 // within breaks the executor of a failover in the middle of its promotion.

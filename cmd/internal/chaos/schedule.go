@@ -29,13 +29,14 @@ const (
 	EmptyDisk  Kind = "empty-disk"  // the node starts again with an empty disk
 	OldDisk    Kind = "old-disk"    // the node starts again with what its disk held earlier
 	ClockStep  Kind = "clock-step"  // the wall clock of the agent jumps, and back later
+	SiteStall  Kind = "site-stall"  // the site in use answers no driver and no host; calls wait
 )
 
 // Kinds are all kinds of faults.
 func Kinds() []Kind {
 	return []Kind{
 		Kill, Stop, Pause, StopDriver, KillDriver, Partition, OneWay, Deaf, Delay, Loss,
-		DiskFull, DiskStall, EmptyDisk, OldDisk, ClockStep,
+		DiskFull, DiskStall, EmptyDisk, OldDisk, ClockStep, SiteStall,
 	}
 }
 
@@ -61,7 +62,7 @@ func (k Kind) takesAway() bool {
 	switch k {
 	case Kill, Stop, Pause, Partition, OneWay, Deaf, DiskFull, DiskStall, EmptyDisk, OldDisk:
 		return true
-	case StopDriver, KillDriver, Delay, Loss, ClockStep:
+	case StopDriver, KillDriver, Delay, Loss, ClockStep, SiteStall:
 	}
 	return false
 }
@@ -90,13 +91,27 @@ const rest = 6 * time.Second
 // drawsAtMost is how many faults are drawn until one can be added.
 const drawsAtMost = 5
 
-// schedule plans faults for a duration. The same numbers give the same faults.
+// schedule plans faults for a duration. The same numbers give the same faults. One
+// of ten takes away a quorum, or the memory of a voter; it waits until the others
+// are over.
 func schedule(rnd *rand.Rand, kinds []Kind, nodes int, duration time.Duration) []planned {
 	var all []planned
+	var over time.Duration // when all faults so far have ended
+	add := func(p planned) {
+		all = append(all, p)
+		over = max(over, p.end())
+	}
 	for at := time.Second; at < duration && len(kinds) > 0; at += between(rnd, 300*time.Millisecond, 3500*time.Millisecond) {
+		if p := draw(rnd, kinds, nodes, at); rnd.IntN(10) == 0 && p.widen(rnd, nodes) {
+			if p.at = max(at, over+rest); p.at < duration {
+				add(p)
+				at = p.end() + rest
+			}
+			continue
+		}
 		for range drawsAtMost {
-			if p := draw(rnd, kinds, nodes, at); fits(p, all, nodes) {
-				all = append(all, p)
+			if p := draw(rnd, kinds, nodes, at); !p.alone(nodes) && fits(p, all, nodes) {
+				add(p)
 				break
 			}
 		}
@@ -105,27 +120,42 @@ func schedule(rnd *rand.Rand, kinds []Kind, nodes int, duration time.Duration) [
 	return all
 }
 
-// draw draws a fault. One of eight takes away a quorum, if its kind can.
+// draw draws a fault.
 func draw(rnd *rand.Rand, kinds []Kind, nodes int, at time.Duration) planned {
 	p := planned{kind: kinds[rnd.IntN(len(kinds))], at: at, lasts: between(rnd, time.Second, 9*time.Second), amount: rnd.Float64()}
 	many := 1
 	switch p.kind {
 	case Kill, Stop, Pause, Partition:
 		many += rnd.IntN(2)
-		if rnd.IntN(8) == 0 {
-			many = nodes/2 + 1
-		}
 	case Delay, Loss:
 		many += rnd.IntN(nodes)
 	case EmptyDisk, OldDisk:
 		p.lasts = 2*time.Second + p.lasts/4
+	case SiteStall:
+		p.lasts /= 2
+		many = 0
 	case StopDriver, KillDriver, OneWay, Deaf, DiskFull, DiskStall, ClockStep:
 	}
+	p.choose(rnd, nodes, many)
+	return p
+}
+
+// choose chooses the nodes of a fault.
+func (p *planned) choose(rnd *rand.Rand, nodes, many int) {
+	p.nodes = nil
 	for _, i := range rnd.Perm(nodes)[:min(many, nodes)] {
 		p.nodes = append(p.nodes, i+1)
 	}
 	slices.Sort(p.nodes)
-	return p
+}
+
+// widen makes a fault one that has to be alone, if its kind can be.
+func (p *planned) widen(rnd *rand.Rand, nodes int) bool {
+	switch p.kind { //nolint:exhaustive // the others cannot
+	case Kill, Stop, Pause, Partition, DiskFull:
+		p.choose(rnd, nodes, nodes/2+1)
+	}
+	return p.alone(nodes)
 }
 
 // alone reports whether nothing else may be away with this fault: it takes away a

@@ -132,6 +132,10 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // await looks until a condition holds. Its last reason why it does not is the error.
 func await(ctx context.Context, within time.Duration, check func(context.Context) error) error {
+	return awaitEvery(ctx, 50*time.Millisecond, within, check)
+}
+
+func awaitEvery(ctx context.Context, pause, within time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	err := errors.New("nobody looked")
@@ -139,7 +143,7 @@ func await(ctx context.Context, within time.Duration, check func(context.Context
 		if err = check(ctx); err == nil {
 			return nil
 		}
-		wait(ctx, 50*time.Millisecond)
+		wait(ctx, pause)
 	}
 	return err
 }
