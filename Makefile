@@ -38,6 +38,9 @@ FIRST ?= 1
 #: Faults and requests in each of them
 EVENTS ?= 60
 
+#: How often recovery measures each case
+RUNS ?= 20
+
 ##@ Everyday
 .PHONY: build
 build: ## Build bin/lockstep
@@ -130,6 +133,11 @@ mutants: ## Break one safety rule after the other in a copy of the source: the t
 .PHONY: bench
 bench: build ## The state machine's benchmarks and those of three processes over HTTP
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=2h ./fsm ./cmd/... | tee bin/bench.txt
+
+.PHONY: recovery
+recovery: ## How long it takes to go on after kill -9, RUNS times each; also in bin/recovery.json
+	@mkdir -p bin
+	go test -v -count=1 -timeout=2h ./cmd/internal/bench -run '^TestRecovery$$' -recovery $(RUNS) -recovery-json $(CURDIR)/bin/recovery.json
 
 .PHONY: cover
 cover: ## Coverage of all packages by all tests

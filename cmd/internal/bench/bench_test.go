@@ -113,21 +113,21 @@ func BenchmarkCommit(b *testing.B) {
 
 // fsync is the baseline: appending 4 KiB to a file and syncing it, on the disk
 // that the deployment writes to.
-func (d *deployment) fsync(b *testing.B) time.Duration {
-	b.Helper()
+func (d *deployment) fsync(tb testing.TB) time.Duration {
+	tb.Helper()
 	f, err := os.Create(filepath.Join(d.dir, "baseline"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
 	var took []time.Duration
 	for range 200 {
 		began := time.Now()
 		if _, err := f.Write(make([]byte, 4096)); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := f.Sync(); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		took = append(took, time.Since(began))
 	}

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	}
 	logger := hclog.NewNullLogger() // what fails is returned, and printed below
 	drivers := func(cfg config.Config, b config.Backend) (driverhost.Backend, error) {
-		return agent.Process(cfg, b, []string{os.Args[0]})
+		return agent.Process(cfg, b, []string{os.Args[0], os.Getenv(envDir)})
 	}
 	if err := agent.Run(ctx, nodeConfig(), "bench", drivers, logger); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,8 +56,8 @@ func TestMain(m *testing.M) {
 
 // serveInstant is the process of a driver.
 func serveInstant(ctx context.Context) {
-	open := func(ctx context.Context, req driverhost.OpenRequest, _ []byte) (driverhost.Driver, error) {
-		return openInstant(ctx, req)
+	open := func(context.Context, driverhost.OpenRequest, []byte) (driverhost.Driver, error) {
+		return instant{dir: os.Args[1]}, nil
 	}
 	if err := process.Serve(ctx, open); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -70,7 +70,7 @@ func nodeConfig() config.Config {
 	ports := strings.Split(os.Getenv(envPorts), ",")
 	at := func(i, kind int) string { return "127.0.0.1:" + ports[3*i+kind] }
 	cfg := config.Default()
-	cfg.Node, cfg.Deployment = fmt.Sprintf("node%d", index+1), "bench"
+	cfg.Node, cfg.Deployment = nodeName(index), "bench"
 	cfg.DataDir = filepath.Join(os.Getenv(envDir), cfg.Node)
 	cfg.BootstrapExpect = 3
 	cfg.API.Listen, cfg.Raft.Listen, cfg.Gossip.Listen = at(index, 0), at(index, 1), at(index, 2)
@@ -83,66 +83,89 @@ func nodeConfig() config.Config {
 type deployment struct {
 	client *client.Client
 	dir    string
+	ports  []string
+	nodes  []*exec.Cmd // by number; nil while one is dead
 }
 
-// start runs three nodes until the benchmark ends.
-func start(b *testing.B) *deployment {
-	b.Helper()
-	dir := b.TempDir()
-	ports := freePorts(b, 9)
+// start runs three nodes until the test ends.
+func start(tb testing.TB) *deployment {
+	tb.Helper()
+	d := &deployment{dir: tb.TempDir(), ports: freePorts(tb, 9), nodes: make([]*exec.Cmd, 3)}
 	var addrs []string
-	for i := range 3 {
-		cmd := exec.CommandContext(b.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), envIndex+"="+strconv.Itoa(i), envDir+"="+dir, envPorts+"="+strings.Join(ports, ","))
-		cmd.Stderr = os.Stderr
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-		cmd.WaitDelay = 10 * time.Second
-		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("node%d", i+1)), 0o700); err != nil {
-			b.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		})
-		addrs = append(addrs, "127.0.0.1:"+ports[3*i])
+	for i := range d.nodes {
+		d.run(tb, i)
+		addrs = append(addrs, "127.0.0.1:"+d.ports[3*i])
 	}
+	tb.Cleanup(func() {
+		for i := range d.nodes {
+			d.kill(i)
+		}
+	})
 	// As many connections stay open as there are clients at most.
 	keep := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 	c, err := client.New(addrs, client.Options{HTTP: keep})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	d := &deployment{client: c, dir: dir}
-	d.await(b)
+	d.client = c
+	d.await(tb)
 	return d
 }
 
+// run starts a node with the data that it has.
+func (d *deployment) run(tb testing.TB, i int) {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), envIndex+"="+strconv.Itoa(i), envDir+"="+d.dir, envPorts+"="+strings.Join(d.ports, ","))
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := os.MkdirAll(filepath.Join(d.dir, nodeName(i)), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	d.nodes[i] = cmd
+}
+
+// kill ends a node as kill -9 does.
+func (d *deployment) kill(i int) {
+	if d.nodes[i] == nil {
+		return
+	}
+	_ = d.nodes[i].Process.Kill()
+	_ = d.nodes[i].Wait()
+	d.nodes[i] = nil
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node%d", i+1) }
+
 // await waits until all members serve.
-func (d *deployment) await(b *testing.B) {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+func (d *deployment) await(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
 	defer cancel()
-	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		if cl, err := d.client.Cluster(ctx, clusterName); err == nil && len(cl.Members) == 3 && cl.Settled() {
 			return
 		}
 		if ctx.Err() != nil {
-			b.Fatal("the deployment is not ready after 30 s")
+			tb.Fatal("the deployment is not ready after 30 s")
 		}
 	}
 }
 
 // freePorts returns ports that were free a moment ago.
-func freePorts(b *testing.B, n int) []string {
-	b.Helper()
+func freePorts(tb testing.TB, n int) []string {
+	tb.Helper()
 	var ports []string
 	for range n {
-		l, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
 		_, port, _ := net.SplitHostPort(l.Addr().String())

@@ -2,31 +2,58 @@ package bench_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
-// instant is a driver of a storage that does everything at once.
-type instant struct{}
+// instant is a driver of a storage that does everything at once, but for what a
+// measurement has it hold.
+type instant struct {
+	dir string
+}
+
+// The calls that a driver can be held in, by a file of that name.
+const (
+	holdCreate    = "hold-create" // however often it is cancelled, as a storage may
+	holdFailover  = "hold-failover"
+	holdCompleted = "hold-completed"
+)
+
+// hold does not return while the file is there and ctx has not ended.
+func (i instant) hold(ctx context.Context, name string) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(i.dir, name)); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 var _ driverhost.ActiveActive = instant{}
 
-func openInstant(context.Context, driverhost.OpenRequest) (driverhost.Driver, error) {
-	return instant{}, nil
-}
-
-func (instant) Failover(context.Context, driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+func (i instant) Failover(ctx context.Context, _ driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
+	i.hold(ctx, holdFailover)
 	return driverhost.FailoverResult{}, nil
 }
 
-func (instant) FailoverCompleted(context.Context, driverhost.FailoverCompletedRequest) error {
+func (i instant) FailoverCompleted(ctx context.Context, _ driverhost.FailoverCompletedRequest) error {
+	i.hold(ctx, holdCompleted)
 	return nil
 }
 func (instant) FreezeBackend(context.Context, driverhost.Token) error { return nil }
 func (instant) ThawBackend(context.Context, driverhost.Token) error   { return nil }
 
-func (instant) CreateVolume(context.Context, driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
+func (i instant) CreateVolume(ctx context.Context, _ driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
+	i.hold(context.WithoutCancel(ctx), holdCreate)
 	return driverhost.VolumeUpdate{}, nil
 }
 func (instant) DeleteVolume(context.Context, driverhost.VolumeRequest) error       { return nil }
