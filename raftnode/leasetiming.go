@@ -29,17 +29,18 @@ func DefaultLeaseTiming() LeaseTiming {
 const maxClockError = 0.1
 
 // Span is the longest time for which calls may run under a lease after it was
-// asked for, by a clock without an error: (L+K)(1+rho).
+// asked for, by a clock without an error: (L+K)/(1-rho), since the member's own may
+// be slow.
 func (t LeaseTiming) Span() time.Duration {
-	return time.Duration(math.Ceil(float64(t.Duration+t.Kill) * (1 + t.ClockError)))
+	return time.Duration(math.Ceil(float64(t.Duration+t.Kill) / (1 - t.ClockError)))
 }
 
-// LeastGrace is how long a leader with this clock has to wait until it knows that
-// a span is over: (span+q)/(1-rho). With its own [LeaseTiming.Span], which is the
-// least that the grace may be, it is the inequality on which every lease rests:
-// G(1-rho) >= (L+K)(1+rho)+q.
+// LeastGrace is how long a leader with this clock, which may be fast, has to wait
+// until it knows that a span is over: span (1+rho) + q/(1-rho). For its own
+// [LeaseTiming.Span], which is the least that the grace may be, it is the
+// inequality on which every lease rests: G(1-rho) >= (L+K)(1+rho)+q.
 func (t LeaseTiming) LeastGrace(span time.Duration) time.Duration {
-	return time.Duration(math.Ceil(float64(span+t.Lateness) / (1 - t.ClockError)))
+	return time.Duration(math.Ceil(float64(span)*(1+t.ClockError) + float64(t.Lateness)/(1-t.ClockError)))
 }
 
 func (t LeaseTiming) validate() error {

@@ -55,6 +55,24 @@ func (f *fleet) leads(n *fleetNode) {
 	})
 }
 
+// TestLeastGraceForTwoClocks lets the member's clock be as slow as it may be, and
+// the leader's as fast.
+func TestLeastGraceForTwoClocks(t *testing.T) {
+	t.Parallel()
+	errs := []float64{0, 0.001, 0.01, 0.1}
+	for _, slow := range errs {
+		for _, fast := range errs {
+			member := LeaseTiming{Duration: 3 * time.Second, Kill: 2 * time.Second, ClockError: slow}
+			leader := LeaseTiming{ClockError: fast, Lateness: 100 * time.Millisecond}
+			ends := float64(member.Duration+member.Kill) / (1 - slow)
+			waited := float64(leader.LeastGrace(member.Span())) / (1 + fast)
+			if margin := time.Duration(waited - ends); margin < leader.Lateness || margin > leader.Lateness*5/4 {
+				t.Errorf("clocks off by %v and %v: the leader waits %v longer than calls run", slow, fast, margin)
+			}
+		}
+	}
+}
+
 func TestLeaseBetweenNodesConfiguredDifferently(t *testing.T) {
 	t.Parallel()
 	story(t, "a leader refuses a lease that outlasts its grace", 3, 3, func(t *testing.T, f *fleet) {
