@@ -79,6 +79,11 @@ func (s *Server) actOnServices(x *exchange) error {
 		fields, act = target, s.freeze
 	case "thaw":
 		fields, act = target, s.thaw
+	case "get-log", "set-log":
+		if x.version >= withLogLevels {
+			return s.actOnLogs(x)
+		}
+		act = unknownAction
 	case "failover":
 		if x.version < withReplication {
 			act = unknownAction

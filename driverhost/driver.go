@@ -260,6 +260,9 @@ var (
 	// what is no longer true.
 	ErrFenced = errors.New("fenced: the storage has seen a later epoch")
 
+	// ErrNoCopies: the driver is no [Copier].
+	ErrNoCopies = errors.New("the driver makes no volumes of others")
+
 	// ErrBusy: the volume is in use in a way that forbids the call.
 	ErrBusy = errors.New("volume is busy")
 

@@ -171,7 +171,7 @@ func createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeR
 	}
 	copier, ok := driver.(Copier)
 	if !ok {
-		return VolumeUpdate{}, errors.New("the driver makes no volumes of others")
+		return VolumeUpdate{}, ErrNoCopies
 	}
 	from := CopyRequest{Token: req.Token, Volume: req.Volume, SourceVolume: v.SourceVolumeID}
 	if v.SnapshotID != "" {

@@ -93,6 +93,11 @@ func (d *tested) note(line string) {
 	_ = f.Close()
 }
 
+func (d *tested) CreateVolumeFrom(_ context.Context, req driverhost.CopyRequest) (driverhost.VolumeUpdate, error) {
+	d.note(fmt.Sprintf("copy %+v", req))
+	return driverhost.VolumeUpdate{ProviderLocation: "copy"}, nil
+}
+
 func (d *tested) CreateVolume(ctx context.Context, req driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
 	id := req.Volume.ID
 	d.note("begin " + id)

@@ -173,6 +173,18 @@ func TestCallsReachTheDriver(t *testing.T) {
 	if err := errors.Join(d.ExtendVolume(t.Context(), extend), d.CreateSnapshot(t.Context(), snapshot), d.DeleteSnapshot(t.Context(), snapshot)); err != nil {
 		t.Error(err)
 	}
+	copier, ok := d.(driverhost.Copier)
+	if !ok {
+		t.Fatal("a driver in a process makes no copies")
+	}
+	for _, from := range []driverhost.CopyRequest{
+		{Token: driverhost.Token{Epoch: 3}, Volume: v, SourceVolume: "source"}, {Token: driverhost.Token{Epoch: 3}, Volume: v, Snapshot: "s"},
+	} {
+		if got, err := copier.CreateVolumeFrom(t.Context(), from); err != nil || got.ProviderLocation != "copy" {
+			t.Errorf("copy: %+v, %v", got, err)
+		}
+		await(t, dir, fmt.Sprintf("copy %+v", from))
+	}
 	for _, want := range []string{fmt.Sprintf("extend %+v", extend), fmt.Sprintf("snapshot %+v", snapshot), fmt.Sprintf("unsnapshot %+v", snapshot)} {
 		await(t, dir, want)
 	}

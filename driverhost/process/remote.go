@@ -126,6 +126,18 @@ func (r *remote) CreateVolume(ctx context.Context, req driverhost.VolumeRequest)
 	return update, err
 }
 
+// CreateVolumeFrom implements [driverhost.Copier]. A driver that is none says so.
+func (r *remote) CreateVolumeFrom(ctx context.Context, req driverhost.CopyRequest) (update driverhost.VolumeUpdate, err error) {
+	err = r.call(ctx, req.Token, func(ctx context.Context, call *driverpb.Call) (*driverpb.Failure, error) {
+		a, err := r.driver.CreateVolume(ctx, &driverpb.CreateVolumeRequest{
+			Call: call, Volume: volumeToWire(req.Volume), SourceVolumeId: req.SourceVolume, SourceSnapshotId: req.Snapshot,
+		})
+		update = updateOf(a.GetUpdate())
+		return a.GetFailure(), err
+	})
+	return update, err
+}
+
 // DeleteVolume implements [driverhost.Driver].
 func (r *remote) DeleteVolume(ctx context.Context, req driverhost.VolumeRequest) error {
 	return r.call(ctx, req.Token, func(ctx context.Context, call *driverpb.Call) (*driverpb.Failure, error) {

@@ -29,13 +29,27 @@ func (s *server) ThawBackend(ctx context.Context, req *driverpb.ThawBackendReque
 func (s *server) CreateVolume(ctx context.Context, req *driverpb.CreateVolumeRequest) (*driverpb.CreateVolumeResponse, error) {
 	var update *driverpb.VolumeUpdate
 	failed, err := s.answer(ctx, req.GetCall(), func(ctx context.Context, d driverhost.Driver, token driverhost.Token) error {
-		u, err := d.CreateVolume(ctx, driverhost.VolumeRequest{Token: token, Volume: volumeOf(req.GetVolume())})
+		u, err := createVolume(ctx, d, token, req)
 		if err == nil {
 			update, err = updateToWire(u)
 		}
 		return err
 	})
 	return &driverpb.CreateVolumeResponse{Failure: failed, Update: update}, err
+}
+
+// createVolume makes an empty volume, or one with the content of another.
+func createVolume(ctx context.Context, d driverhost.Driver, token driverhost.Token, req *driverpb.CreateVolumeRequest) (driverhost.VolumeUpdate, error) {
+	if req.GetSourceVolumeId() == "" && req.GetSourceSnapshotId() == "" {
+		return d.CreateVolume(ctx, driverhost.VolumeRequest{Token: token, Volume: volumeOf(req.GetVolume())})
+	}
+	copier, ok := d.(driverhost.Copier)
+	if !ok {
+		return driverhost.VolumeUpdate{}, driverhost.ErrNoCopies
+	}
+	return copier.CreateVolumeFrom(ctx, driverhost.CopyRequest{
+		Token: token, Volume: volumeOf(req.GetVolume()), SourceVolume: req.GetSourceVolumeId(), Snapshot: req.GetSourceSnapshotId(),
+	})
 }
 
 // DeleteVolume implements [driverpb.DriverServer].

@@ -1103,12 +1103,17 @@ func (x *ThawBackendResponse) GetFailure() *Failure {
 	return nil
 }
 
+// CreateVolumeRequest asks for an empty volume, or for one with the content of
+// another volume or of a snapshot, which is no larger. A driver that makes no such
+// volumes must answer with a failure.
 type CreateVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	Volume        *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Call             *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Volume           *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	SourceVolumeId   string                 `protobuf:"bytes,3,opt,name=source_volume_id,json=sourceVolumeId,proto3" json:"source_volume_id,omitempty"`       // empty, or the volume to copy
+	SourceSnapshotId string                 `protobuf:"bytes,4,opt,name=source_snapshot_id,json=sourceSnapshotId,proto3" json:"source_snapshot_id,omitempty"` // empty, or the snapshot to copy; never both
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
@@ -1153,6 +1158,20 @@ func (x *CreateVolumeRequest) GetVolume() *Volume {
 		return x.Volume
 	}
 	return nil
+}
+
+func (x *CreateVolumeRequest) GetSourceVolumeId() string {
+	if x != nil {
+		return x.SourceVolumeId
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetSourceSnapshotId() string {
+	if x != nil {
+		return x.SourceSnapshotId
+	}
+	return ""
 }
 
 type CreateVolumeResponse struct {
@@ -2300,10 +2319,12 @@ const file_driver_proto_rawDesc = "" +
 	"\x12ThawBackendRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\"L\n" +
 	"\x13ThawBackendResponse\x125\n" +
-	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"w\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\xcf\x01\n" +
 	"\x13CreateVolumeRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x122\n" +
-	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\"\x87\x01\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\x12(\n" +
+	"\x10source_volume_id\x18\x03 \x01(\tR\x0esourceVolumeId\x12,\n" +
+	"\x12source_snapshot_id\x18\x04 \x01(\tR\x10sourceSnapshotId\"\x87\x01\n" +
 	"\x14CreateVolumeResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x128\n" +
 	"\x06update\x18\x02 \x01(\v2 .lockstep.driver.v1.VolumeUpdateR\x06update\"w\n" +
