@@ -105,6 +105,7 @@ func (h *Host) Run(ctx context.Context) error {
 	defer cancel()
 	errs := make([]error, len(h.workers))
 	var wg sync.WaitGroup
+	wg.Go(func() { <-ctx.Done() }) // a node may have no services
 	for i, w := range h.workers {
 		wg.Go(func() {
 			if errs[i] = w.run(ctx); errs[i] != nil {
