@@ -112,11 +112,13 @@ func (s *Server) cinderRoutes() []route {
 // cinder answers one exchange of Cinder's API: it looks at the token, the
 // microversion and the project before it calls the handler.
 func (s *Server) cinder(x *exchange, rt route) error {
-	if !x.identified() {
-		return nil
+	if ok, err := s.identify(x); err != nil || !ok {
+		return err
 	}
 	x.Header().Set(headerComputeID, "req-"+x.id)
-	x.admin = s.cfg.Admin(x.user)
+	if s.cfg.Authenticator == nil {
+		x.admin = s.cfg.Admin(x.user)
+	}
 	if err := x.negotiate(); err != nil {
 		return err
 	}
@@ -127,6 +129,17 @@ func (s *Server) cinder(x *exchange, rt route) error {
 		return newFault(http.StatusNotFound, msgNoResource)
 	}
 	return s.plain(x, rt)
+}
+
+// identify finds out who asks. Without an authenticator it may have answered
+// itself.
+func (s *Server) identify(x *exchange) (ok bool, err error) {
+	if s.cfg.Authenticator == nil {
+		return x.identified(), nil
+	}
+	x.Header().Set(headerRequestID, "req-"+x.id)
+	err = s.authenticate(x)
+	return err == nil, err
 }
 
 // identified looks at the token. Like Cinder's noauth it takes any token for what

@@ -157,6 +157,10 @@ func (s *Server) refuse(x *exchange, err error) {
 	if status == http.StatusServiceUnavailable {
 		x.Header().Set("Retry-After", retryAfterSecs)
 	}
+	if inCinder && status == http.StatusUnauthorized { // as keystonemiddleware does
+		x.bytes(status, typeHTML, []byte(refusal.Message))
+		return
+	}
 	if inCinder {
 		body := map[string]any{"code": status, "message": refusal.Message}
 		if refusal.Code == fsm.ErrOverQuota { // Cinder says that trying again is no use

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,11 @@ func (s *Server) routes() *httprouter.Router {
 	return router
 }
 
+// allRoutes are the routes of all surfaces.
+func (s *Server) allRoutes() []route {
+	return slices.Concat(s.plainRoutes(), s.v1Routes(), s.cinderRoutes())
+}
+
 // plainRoutes are for machines: monitors, peers, and clients that ask for versions.
 func (s *Server) plainRoutes() []route {
 	return []route{
@@ -79,8 +85,12 @@ func (s *Server) unrouted(answer func(*exchange)) http.Handler {
 	})
 }
 
-// plain calls the handler, with the time that a request has unless it waits.
+// plain calls the handler if who asks may do that, with the time that a request
+// has unless it waits.
 func (s *Server) plain(x *exchange, rt route) error {
+	if err := s.authorize(x, rt); err != nil {
+		return err
+	}
 	if rt.waits {
 		return rt.handle(x)
 	}
@@ -126,8 +136,13 @@ func (s *Server) notFound(x *exchange) {
 		return
 	}
 	x.Header().Set(headerRequestID, "req-"+x.id)
-	if inCinder(path) && !x.identified() {
-		return
+	if inCinder(path) {
+		if ok, err := s.identify(x); err != nil {
+			s.refuse(x, err)
+			return
+		} else if !ok {
+			return
+		}
 	}
 	x.json(http.StatusNotFound, typeJSON, map[string]string{
 		"message": "The resource could not be found.<br /><br />\n\n\n", "code": "404 Not Found", "title": "Not Found",

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lockstep-storage/lockstep/api/auth"
 )
 
 // The limits of a server.
@@ -33,6 +35,13 @@ type Config struct {
 	// Certificates are how other nodes prove who they are. Nil takes everyone
 	// who names the deployment for one of its nodes.
 	Certificates Certificates
+
+	// Authenticator knows users by their tokens. Nil is Cinder's noauth: everyone
+	// is who they say they are, and may do everything.
+	Authenticator auth.Authenticator
+
+	// Policies returns what those users may do. Nil means the default policies.
+	Policies func() *auth.Policies
 
 	// RequestTimeout is how long a request may take, elections included.
 	// Zero means 30 s.
@@ -60,6 +69,7 @@ type Server struct {
 	node    Node
 	log     hclog.Logger
 	router  *httprouter.Router
+	access  map[string]access // by method and path of a route
 	metrics *metrics
 	schemas schemas
 }
@@ -88,6 +98,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Admin == nil {
 		cfg.Admin = func(string) bool { return true }
 	}
+	if cfg.Policies == nil {
+		cfg.Policies = auth.DefaultPolicies
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
@@ -98,6 +111,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.schemas, err = compileSchemas(); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
+	}
+	s.access = accessTable()
+	if err := checkAccess(s.allRoutes()); err != nil {
+		return nil, err
 	}
 	s.router = s.routes()
 	return s, nil

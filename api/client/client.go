@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -34,6 +35,10 @@ type Options struct {
 	// Project and User are whose volumes the Cinder calls are about. Default
 	// "admin" for both.
 	Project, User string
+
+	// Token proves who asks. Empty: nothing does, and Project and User are
+	// believed.
+	Token string
 
 	// TLS is for addresses with https, of which an address without a scheme is
 	// one if it is set. It is not for HTTP.
@@ -265,7 +270,7 @@ func (c *Client) newRequest(ctx context.Context, base string, r request, body []
 		return nil, fmt.Errorf("request: %w", err)
 	}
 	maps.Copy(req.Header, r.header)
-	req.Header.Set("X-Auth-Token", c.opts.User+":"+c.opts.Project)
+	req.Header.Set("X-Auth-Token", cmp.Or(c.opts.Token, c.opts.User+":"+c.opts.Project))
 	req.Header.Set("OpenStack-API-Version", microversion)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")

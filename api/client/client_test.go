@@ -174,7 +174,7 @@ func TestRefusals(t *testing.T) {
 			"Volume v could not be found.",
 		},
 		"plain text": {http.StatusConflict, "busy\n", client.Error{Code: "conflict", Message: "busy"}, "busy"},
-		"empty":      {http.StatusForbidden, "", client.Error{}, "GET /v1/failovers/f: 403 Forbidden"},
+		"empty":      {http.StatusForbidden, "", client.Error{Code: "forbidden"}, "GET /v1/failovers/f: 403 Forbidden"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

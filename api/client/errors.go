@@ -16,6 +16,10 @@ const (
 	CodeConflict    = "conflict"
 	CodeFailingOver = "failing_over"
 	CodeNoLeader    = "no_leader"
+
+	CodeUnauthorized = "unauthorized"         // the token is not known
+	CodeForbidden    = "forbidden"            // a policy does not allow it
+	CodeIdentity     = "identity_unavailable" // Keystone does not answer the node
 )
 
 // Error is a refusal by a node.
@@ -43,8 +47,10 @@ func (e *Error) Error() string {
 }
 
 // Temporary reports whether asking again may help: nobody led, or the node was
-// not ready.
-func (e *Error) Temporary() bool { return e.Status == http.StatusServiceUnavailable }
+// not ready. It does not soon where who asks cannot be found out.
+func (e *Error) Temporary() bool {
+	return e.Status == http.StatusServiceUnavailable && e.Code != CodeIdentity
+}
 
 // UnreachableError says that no node answered at all.
 type UnreachableError struct{ Err error }
@@ -95,6 +101,10 @@ func newError(resp *http.Response, body []byte) *Error {
 		e.Message = text
 	}
 	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		e.Code = CodeUnauthorized
+	case http.StatusForbidden:
+		e.Code = CodeForbidden
 	case http.StatusNotFound:
 		e.Code = CodeNotFound
 	case http.StatusConflict:

@@ -28,6 +28,10 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers Drivers
 	if err != nil {
 		return err
 	}
+	known, err := openUsers(cfg.Auth)
+	if err != nil {
+		return err
+	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", cfg.API.Listen)
 	if err != nil {
@@ -45,13 +49,15 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers Drivers
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
-	server, err := newServer(cfg, release, process, hosts, secure, logger)
+	server, err := newServer(cfg, release, process, hosts, secure, known, logger)
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
 	parts.add("raft", process.Run)
 	parts.add("api", func(ctx context.Context) error { return server.Serve(ctx, secure.listener(listener)) })
-	parts.add("files", func(ctx context.Context) error { return watchFiles(ctx, logger, secure.sources(process)) })
+	parts.add("files", func(ctx context.Context) error {
+		return watchFiles(ctx, logger, append(secure.sources(process), known.sources...))
+	})
 	parts.add("expiry", secure.warnOfExpiry)
 	parts.add("drivers", hosts.Run)
 	if err := parts.run(ctx); !errors.Is(err, errAbandoned) {
@@ -96,7 +102,7 @@ func newHosts(cfg config.Config, process *raftnode.Process, drivers Drivers, log
 	return driverhost.New(driverhost.Config{State: process, Proposer: process, Services: services, Logger: logger.Named("driverhost")})
 }
 
-func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, secure *security, logger hclog.Logger) (*api.Server, error) {
+func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, secure *security, known *users, logger hclog.Logger) (*api.Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -110,7 +116,8 @@ func newServer(cfg config.Config, release string, process *raftnode.Process, hos
 			return host
 		},
 		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
-		Admin: func(user string) bool { return len(cfg.Admins) == 0 || slices.Contains(cfg.Admins, user) },
+		Admin:         func(user string) bool { return len(cfg.Admins) == 0 || slices.Contains(cfg.Admins, user) },
+		Authenticator: known.authenticator, Policies: known.policies.Load,
 	})
 }
 

@@ -63,6 +63,9 @@ type app struct {
 	timeout time.Duration
 	caCert  string
 	tlsConf *tls.Config
+
+	tokenFile string
+	apiToken  string
 }
 
 func (a *app) root() *cobra.Command {
@@ -84,6 +87,8 @@ The commands ask the nodes named by --addr or ` + addressVariable + `, whichever
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.addrs, "addr", nil,
 		"nodes to ask, a comma list of host:port (default $"+addressVariable+" or "+client.DefaultAddress+")")
+	flags.StringVar(&a.tokenFile, "token-file", "",
+		"file with the token to ask with (default $"+tokenVariable+", or one of the Keystone of $OS_AUTH_URL)")
 	flags.StringVar(&a.caCert, "cacert", "",
 		"PEM file of the authority that a node's certificate must be from, for https (default $"+caVariable+" or the system's)")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "how to print: table, json or yaml")
@@ -95,7 +100,7 @@ The commands ask the nodes named by --addr or ` + addressVariable + `, whichever
 	)
 	addTo(root, groupOperate, a.failover(), a.failback(), a.failovers(), a.freeze(), a.thaw())
 	addTo(root, groupLook, a.status(), a.cluster(), a.service(), a.volume(), a.snapshot(), a.peers())
-	addTo(root, groupRun, a.agent(), a.config(), a.tls(), a.dev(), a.version())
+	addTo(root, groupRun, a.agent(), a.config(), a.tls(), a.token(), a.policy(), a.dev(), a.version())
 	root.AddCommand(exitCodesTopic(), a.driver())
 	return root
 }
@@ -169,6 +174,9 @@ func (a *app) client(cmd *cobra.Command) (*client.Client, context.Context, conte
 
 func (a *app) clientFor(cmd *cobra.Command, usual time.Duration) (*client.Client, context.Context, context.CancelFunc, error) {
 	limit := a.timeoutOr(usual)
+	if err := a.credentials(cmd.Context()); err != nil {
+		return nil, nil, nil, err
+	}
 	c, err := client.New(a.addrs, a.options(limit))
 	if err != nil {
 		return nil, nil, nil, err
@@ -195,7 +203,7 @@ func (a *app) trust() error {
 
 // options are those of every client.
 func (a *app) options(patience time.Duration) client.Options {
-	return client.Options{Patience: patience, TLS: a.tlsConf}
+	return client.Options{Patience: patience, TLS: a.tlsConf, Token: a.apiToken}
 }
 
 // errDeadline ends the context of a command whose time is up.

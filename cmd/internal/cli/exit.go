@@ -140,6 +140,10 @@ func advice(err error, command string) string {
 
 func adviceOn(refused *client.Error) string {
 	switch refused.Code {
+	case client.CodeUnauthorized:
+		return "give a token with --token-file or " + tokenVariable + "; 'lockstep token create' makes one"
+	case client.CodeForbidden:
+		return "'lockstep policy list' shows which roles may do that"
 	case client.CodeFailingOver:
 		return "'lockstep failovers list' shows it, 'lockstep failovers watch ID' waits for it"
 	case "frozen":

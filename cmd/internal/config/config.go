@@ -21,6 +21,7 @@ type Config struct {
 	Admins          []string       `yaml:"admins"`           // users who may do everything; empty: everybody
 	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted or unknown
 	TLS             TLS            `yaml:"tls"`
+	Auth            Auth           `yaml:"auth"`
 	API             API            `yaml:"api"`
 	Raft            Raft           `yaml:"raft"`
 	Gossip          Gossip         `yaml:"gossip"`
@@ -53,6 +54,29 @@ type TLS struct {
 
 // On reports whether the ports are encrypted.
 func (t TLS) On() bool { return t != TLS{} }
+
+// Auth says how users of the API prove who they are, and what they may do.
+type Auth struct {
+	Mode     string   `yaml:"mode"`     // noauth, tokens or keystone
+	Tokens   string   `yaml:"tokens"`   // file of tokens
+	Policies string   `yaml:"policies"` // file of policies; empty: the default ones
+	Keystone Keystone `yaml:"keystone"`
+}
+
+// Keystone is how to ask Keystone whose a token is.
+type Keystone struct {
+	AuthURL       string              `yaml:"auth_url"`       // as in https://keystone.example.org:5000/v3
+	PublicURL     string              `yaml:"public_url"`     // that clients are told; empty: AuthURL
+	CA            string              `yaml:"ca"`             // who signed its certificate; empty: the system's
+	Username      string              `yaml:"username"`       // of the service account
+	PasswordFile  string              `yaml:"password_file"`  // of the service account
+	UserDomain    string              `yaml:"user_domain"`    // name
+	Project       string              `yaml:"project"`        // name
+	ProjectDomain string              `yaml:"project_domain"` // name
+	CacheTTL      time.Duration       `yaml:"cache_ttl"`      // how long an answer is believed
+	CacheSize     int                 `yaml:"cache_size"`     // answers at most
+	Roles         map[string][]string `yaml:"roles"`          // what a role of Keystone is here; empty: see auth.KeystoneRoles
+}
 
 // API configures the HTTP server.
 type API struct {
@@ -147,6 +171,10 @@ func Default() Config {
 		LogLevel: "info", Admins: []string{},
 		Voters: 7,
 		API:    API{Listen: "127.0.0.1:9776"},
+		Auth: Auth{Mode: ModeNoAuth, Keystone: Keystone{
+			Username: "lockstep", UserDomain: "Default", Project: "service", ProjectDomain: "Default",
+			CacheTTL: time.Minute, CacheSize: 4096, Roles: map[string][]string{},
+		}},
 		Raft:   Raft{Listen: "127.0.0.1:9777", LogStore: "wal", Timing: raftnode.DefaultTiming()},
 		Gossip: Gossip{Listen: "127.0.0.1:9778"},
 		Lease: Lease{

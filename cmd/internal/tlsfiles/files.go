@@ -202,7 +202,7 @@ func readPair(certPath, keyPath string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := readSecret(keyPath)
+	key, err := ReadSecret(keyPath)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -273,8 +273,8 @@ func read(path string) ([]byte, error) {
 // errReadable is about a secret that is none.
 var errReadable = errors.New("every user of this machine may read or change it: take that away, as in chmod 600")
 
-// readSecret reads a file that others must not read. Its group may.
-func readSecret(path string) ([]byte, error) {
+// ReadSecret reads a file that others must not read. Its group may.
+func ReadSecret(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ const gossipKeySize = 32
 // ReadGossipKeys reads the keys of gossip: one a line, in base64, the first to
 // write with, all to read with. Lines that begin with # say nothing.
 func ReadGossipKeys(path string) ([][]byte, error) {
-	content, err := readSecret(path)
+	content, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}

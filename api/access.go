@@ -1,0 +1,160 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-storage/lockstep/api/auth"
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// Codes of refusals that are about who asks.
+const (
+	codeUnauthorized fsm.Code = "unauthorized"         // nobody knows who asks
+	codeForbidden    fsm.Code = "forbidden"            // a policy does not allow it
+	codeIdentity     fsm.Code = "identity_unavailable" // who asks cannot be found out now
+)
+
+const (
+	msgUnauthorized = "Authentication required"
+	msgIdentity     = "Keystone is temporarily unavailable."
+)
+
+// access is what a route asks of who uses it. One without a line in the table is
+// refused when the server is made.
+type access struct {
+	public   bool                // for everyone, known or not
+	policies []string            // all of which must allow it, in this order
+	list     []string            // the same where the path says detail instead of an id: it is a list
+	inPath   map[string][]string // the same by the action in the path
+	inBody   map[string][]string // the same by the action that the body names
+}
+
+// checkAccess says which routes have no line in the table, and which lines name a
+// policy that there is none of.
+func checkAccess(routes []route) error {
+	var errs []error
+	table, known := accessTable(), auth.DefaultPolicies()
+	for _, rt := range routes {
+		a, ok := table[rt.method+" "+rt.path]
+		if !ok || !a.public && len(a.all()) == 0 {
+			errs = append(errs, fmt.Errorf("api: route %s %s: no policy says who may use it: add it to accessTable", rt.method, rt.path))
+		}
+		for _, policy := range a.all() {
+			if !known.Known(policy) {
+				errs = append(errs, fmt.Errorf("api: route %s %s: policy %q is not known", rt.method, rt.path, policy))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// all returns every policy that the route may ask for.
+func (a access) all() []string {
+	all := slices.Concat(a.policies, a.list)
+	for _, by := range []map[string][]string{a.inPath, a.inBody} {
+		for _, policies := range by {
+			all = append(all, policies...)
+		}
+	}
+	return all
+}
+
+// unnamedAction is asked for when an action is not in the table: the handler will
+// refuse it, and if it should not, then only who may do everything gets there.
+func unnamedAction() []string { return []string{auth.PolicyAllProjects} }
+
+// authenticate finds out who asks, once. In noauth everyone may do everything.
+func (s *Server) authenticate(x *exchange) error {
+	if s.cfg.Authenticator == nil || x.known {
+		return nil
+	}
+	token := x.r.Header.Get("X-Auth-Token")
+	if bearer, ok := strings.CutPrefix(x.r.Header.Get("Authorization"), "Bearer "); ok && token == "" {
+		token = bearer
+	}
+	caller, err := auth.Caller{}, errors.New("there is no token")
+	if token != "" {
+		caller, err = s.cfg.Authenticator.Authenticate(x.r.Context(), token)
+	}
+	if errors.Is(err, auth.ErrUnavailable) {
+		s.log.Warn("it cannot be found out who asks", "request", x.id, "error", err)
+		return &fault{status: http.StatusServiceUnavailable, Refusal: fsm.Refusal{Code: codeIdentity, Message: msgIdentity}}
+	}
+	if err != nil {
+		x.Header().Set("WWW-Authenticate", s.cfg.Authenticator.Challenge())
+		return &fault{status: http.StatusUnauthorized, Refusal: fsm.Refusal{Code: codeUnauthorized, Message: msgUnauthorized}}
+	}
+	x.known, x.roles = true, caller.Roles
+	x.user, x.project = caller.User, caller.Project
+	x.rules = s.cfg.Policies()
+	x.admin = x.rules.Allows(auth.PolicyAllProjects, x.roles)
+	return nil
+}
+
+// authorize says why a request may not be handled.
+func (s *Server) authorize(x *exchange, rt route) error {
+	a := s.access[rt.method+" "+rt.path]
+	if s.cfg.Authenticator == nil || a.public {
+		return nil
+	}
+	if err := s.authenticate(x); err != nil {
+		return err
+	}
+	policies := a.policies
+	id := x.params.ByName("id") + x.params.ByName("name")
+	switch {
+	case a.list != nil && id == "detail":
+		policies = a.list
+	case a.inPath != nil:
+		policies = byAction(a.inPath, []string{x.params.ByName("action")})
+	case a.inBody != nil:
+		actions, err := s.actions(x)
+		if err != nil {
+			return err
+		}
+		policies = byAction(a.inBody, actions)
+	case len(policies) == 0: // there is no such route
+		policies = []string{auth.PolicyAny}
+	}
+	return x.allowed(policies...)
+}
+
+// byAction returns the policies of all actions that are named.
+func byAction(table map[string][]string, actions []string) (policies []string) {
+	for _, action := range actions {
+		if of, ok := table[action]; ok {
+			policies = append(policies, of...)
+		} else {
+			policies = append(policies, unnamedAction()...)
+		}
+	}
+	if len(actions) == 0 {
+		return unnamedAction()
+	}
+	return policies
+}
+
+// actions returns the names of all fields of the body, which the handler then reads
+// once more.
+func (s *Server) actions(x *exchange) ([]string, error) {
+	raw, err := x.read(maxBody, s.cfg.RequestTimeout)
+	if err != nil {
+		return nil, err
+	}
+	x.r.Body = io.NopCloser(bytes.NewReader(raw))
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &fields) // the handler says what is wrong with it
+	var names []string
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
