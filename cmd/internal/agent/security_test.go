@@ -177,7 +177,7 @@ func connect(t *testing.T, address string, cfg *tls.Config) net.Conn {
 }
 
 // hello is how a node introduces itself to Raft.
-func hello(deployment, node string) string {
+func hello(node string) string {
 	return "LOCKSTEP/1" + string(rune(len(deployment))) + deployment + string(rune(len(node))) + node
 }
 
@@ -191,12 +191,12 @@ func TestPortsAreForThoseWhoHaveTheRightCertificateOrKey(t *testing.T) {
 		t.Parallel()
 		introduce := func(cfg *tls.Config, name string) string {
 			conn := connect(t, m.raft, cfg)
-			_, _ = io.WriteString(conn, hello(deployment, name))
-			answer := make([]byte, len(hello(deployment, "node1")))
+			_, _ = io.WriteString(conn, hello(name))
+			answer := make([]byte, len(hello("node1")))
 			n, _ := io.ReadFull(conn, answer)
 			return string(answer[:n])
 		}
-		if got := introduce(member.Dial("node1"), "node2"); got != hello(deployment, "node1") {
+		if got := introduce(member.Dial("node1"), "node2"); got != hello("node1") {
 			t.Errorf("a node is answered %q", got)
 		}
 		for lacks, cfg := range strangers(t, dir) {
@@ -207,8 +207,8 @@ func TestPortsAreForThoseWhoHaveTheRightCertificateOrKey(t *testing.T) {
 		// It learns the name, which it had dialed, and then nothing more: a
 		// message of Raft is not answered.
 		conn := connect(t, m.raft, member.Dial("node1"))
-		_, _ = io.WriteString(conn, hello(deployment, "node3")+"\x01\x80")
-		if got, err := io.ReadAll(conn); string(got) != hello(deployment, "node1") || err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		_, _ = io.WriteString(conn, hello("node3")+"\x01\x80")
+		if got, err := io.ReadAll(conn); string(got) != hello("node1") || err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("node2 under the name of node3 is answered %q, %v", got, err)
 		}
 	})
