@@ -157,23 +157,28 @@ func (s *Server) refuse(x *exchange, err error) {
 	if status == http.StatusServiceUnavailable {
 		x.Header().Set("Retry-After", retryAfterSecs)
 	}
-	if inCinder && status == http.StatusUnauthorized { // as keystonemiddleware does
-		x.bytes(status, typeHTML, []byte(refusal.Message))
-		return
-	}
 	if inCinder {
-		body := map[string]any{"code": status, "message": refusal.Message}
-		if refusal.Code == fsm.ErrOverQuota { // Cinder says that trying again is no use
-			x.Header().Set("Retry-After", "0")
-			body["retryAfter"] = "0"
-		}
-		x.json(status, typeJSON, map[string]any{cinderName(status): body})
+		x.refuseInCinder(status, refusal)
 		return
 	}
 	x.json(status, typeProblem, problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: refusal.Message,
 		Code: refusal.Code, Field: refusal.Field, Value: refusal.Value, Allowed: refusal.Allowed,
 	})
+}
+
+// refuseInCinder answers as Cinder does, and as keystonemiddleware does before it.
+func (x *exchange) refuseInCinder(status int, refusal fsm.Refusal) {
+	if status == http.StatusUnauthorized {
+		x.bytes(status, typeHTML, []byte(refusal.Message))
+		return
+	}
+	body := map[string]any{"code": status, "message": refusal.Message}
+	if refusal.Code == fsm.ErrOverQuota { // Cinder says that trying again is no use
+		x.Header().Set("Retry-After", "0")
+		body["retryAfter"] = "0"
+	}
+	x.json(status, typeJSON, map[string]any{cinderName(status): body})
 }
 
 // statusClientGone is counted for a request whose client has gone away.
