@@ -112,6 +112,11 @@ tidy-check: ## Fail if go.mod or go.sum is not tidy
 	go mod tidy -diff
 
 ##@ Now and then
+.PHONY: keystone
+keystone: ## Tokens of a real Keystone, which is installed from Debian's packages first
+	scripts/keystone/install
+	scripts/keystone/run go test -count=1 -tags=keystone -run=RealKeystone -v ./api/auth
+
 .PHONY: sim
 sim: ## SEEDS random fault histories of whole deployments, or as many as fit into FOR
 	@mkdir -p bin/sim
