@@ -16,6 +16,7 @@ type guardedLog struct {
 	raft.LogStore
 	path   string
 	failed func(error)
+	mark   *tailMark
 }
 
 // StoreLog implements [raft.LogStore].
@@ -23,12 +24,37 @@ func (g *guardedLog) StoreLog(entry *raft.Log) error { return g.StoreLogs([]*raf
 
 // StoreLogs implements [raft.LogStore].
 func (g *guardedLog) StoreLogs(entries []*raft.Log) error {
-	return g.report("write", g.LogStore.StoreLogs(entries))
+	for _, entry := range entries {
+		entry.Extensions = sumOf(entry)
+	}
+	err := g.report("write", g.LogStore.StoreLogs(entries))
+	if err == nil && len(entries) > 0 {
+		g.mark.reached(entries[len(entries)-1].Index)
+	}
+	return err
+}
+
+// GetLog implements [raft.LogStore].
+func (g *guardedLog) GetLog(index uint64, entry *raft.Log) error {
+	if err := g.LogStore.GetLog(index, entry); err != nil {
+		return err
+	}
+	if err := checkSum(entry); err != nil {
+		return fmt.Errorf("entry %d of %s: %w", index, g.path, err)
+	}
+	return nil
 }
 
 // DeleteRange implements [raft.LogStore].
 func (g *guardedLog) DeleteRange(first, last uint64) error {
-	return g.report("truncate", g.LogStore.DeleteRange(first, last))
+	end, err := g.LastIndex()
+	if err == nil && last >= end && first > 0 {
+		err = g.mark.lower(first - 1) // before: a mark that is too low does no harm
+	}
+	if err == nil {
+		err = g.LogStore.DeleteRange(first, last)
+	}
+	return g.report("truncate", err)
 }
 
 // IsMonotonic implements [raft.MonotonicLogStore].

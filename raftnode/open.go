@@ -67,7 +67,7 @@ func Open(ctx context.Context, place Place, cfg Config) (p *Process, err error) 
 		return nil, &DataError{Dir: place.Dir, Err: err}
 	}
 	undo = append(undo, p.stores.close)
-	p.disk.reserve = p.stores.reserve
+	p.disk.reserve, p.disk.probe = p.stores.reserve, prober(p.stores.mark)
 	cfg.Storage = Storage{Logs: p.stores.Logs, Stable: p.stores.Stable, Snapshots: p.stores.Snapshots}
 	if p.known.logged, err = p.stores.loggedDirectories(); err != nil {
 		return nil, &DataError{Dir: place.Dir, Err: fmt.Errorf("the log cannot be read: %w: %s", err, cure)}

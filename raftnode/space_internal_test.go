@@ -175,8 +175,8 @@ func TestWhoHasSpaceLeads(t *testing.T) {
 func TestWhatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	w := newWatched()
-	log := &guardedLog{LogStore: failingStore{}, path: "/data/wal", failed: w.fail}
-	if err := log.StoreLog(nil); !errors.Is(err, unix.ENOSPC) {
+	log := &guardedLog{LogStore: failingStore{}, path: "/data/wal", failed: w.fail, mark: new(tailMark)}
+	if err := log.StoreLog(new(raft.Log)); !errors.Is(err, unix.ENOSPC) {
 		t.Error(err)
 	}
 	if err := w.failure(); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "/data/wal") {

@@ -54,6 +54,7 @@ type stores struct {
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
 
+	mark     *tailMark
 	logFound bool           // the log was there before this start
 	closers  []func() error // in the order of opening
 }
@@ -66,7 +67,8 @@ func openStores(cfg StoreConfig) (_ *stores, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{logFound: exists(logPath)}
+	s := &stores{logFound: exists(logPath), mark: &tailMark{path: filepath.Join(cfg.Dir, probeFile)}}
+	s.closers = append(s.closers, s.mark.close)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -90,6 +92,9 @@ func openStores(cfg StoreConfig) (_ *stores, err error) {
 	}
 	if err := s.check(stablePath, logPath); err != nil {
 		return nil, err
+	}
+	if err := s.verify(cfg); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, cure)
 	}
 	return s, syncDir(cfg.Dir)
 }
@@ -144,7 +149,7 @@ func (s *stores) openLog(cfg StoreConfig, path string) error {
 		return err
 	}
 	s.closers = append(s.closers, log.Close)
-	s.Logs, err = newLogCache(&guardedLog{LogStore: log, path: path, failed: cfg.Failed})
+	s.Logs, err = newLogCache(&guardedLog{LogStore: log, path: path, failed: cfg.Failed, mark: s.mark})
 	return err
 }
 
@@ -223,6 +228,34 @@ func (s *stores) check(stablePath, logPath string) error {
 		return fmt.Errorf("%s knows term %d only but the log or a snapshot is of term %d: it was lost or is old: %s",
 			stablePath, term, newest, cure)
 	}
+	return nil
+}
+
+// verify looks for what Raft and its stores would pass over in silence.
+func (s *stores) verify(cfg StoreConfig) error {
+	first, err := s.Logs.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.Logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	if err := checkSnapshots(cfg.Dir, s.Snapshots, first, cfg.Logger); err != nil {
+		return err
+	}
+	snapshots, err := s.Snapshots.List()
+	if err != nil {
+		return err
+	}
+	reaches := last
+	if len(snapshots) > 0 {
+		reaches = max(last, snapshots[0].Index)
+	}
+	if err := s.mark.check(reaches, cfg.Logger); err != nil {
+		return err
+	}
+	s.mark.reached(last)
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -98,7 +97,7 @@ type diskWatch struct {
 // runs it.
 func newDiskWatch(dir string, logger hclog.Logger) *diskWatch {
 	return &diskWatch{
-		dir: dir, silent: silentAfter, stuck: stuckAfter, probe: prober(dir), mute: func() {}, unmute: func() {},
+		dir: dir, silent: silentAfter, stuck: stuckAfter, probe: func() (uint64, error) { return 0, nil }, mute: func() {}, unmute: func() {},
 		reserve: func() uint64 { return 0 }, logger: logger.Named("disk").With("dir", dir), failed: make(chan struct{}),
 	}
 }
@@ -225,24 +224,14 @@ func (w *diskWatch) status() DiskStatus {
 	return DiskStatus{Dir: w.dir, StalledSince: w.since, Free: w.free, Reserve: w.need}
 }
 
-// prober returns what writes a small file in dir through to the disk, and says
-// what is free there. It keeps the file and its block, so that it needs no space
-// later.
-func prober(dir string) func() (uint64, error) {
-	var file *os.File
-	return func() (free uint64, err error) {
-		if file == nil {
-			if file, err = os.OpenFile(filepath.Join(dir, probeFile), os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-				return 0, err
-			}
-		}
-		if _, err := file.WriteAt([]byte("this file shows that the disk writes\n"), 0); err != nil {
+// prober returns what writes the mark of the log's end through to the disk, and
+// says what is free there.
+func prober(mark *tailMark) func() (uint64, error) {
+	return func() (uint64, error) {
+		if err := mark.write(); err != nil {
 			return 0, err
 		}
-		if err := file.Sync(); err != nil {
-			return 0, err
-		}
-		return freeSpace(dir)
+		return freeSpace(filepath.Dir(mark.path))
 	}
 }
 
