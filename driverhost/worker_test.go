@@ -297,6 +297,46 @@ func TestG11_RegistrationIsTheMembersOnly(t *testing.T) {
 	})
 }
 
+// process is a driver in a process of its own, which may end.
+type process struct {
+	planner
+
+	lost chan struct{}
+}
+
+func (p process) Lost() <-chan struct{} { return p.lost }
+
+// What a driver was told dies with its process: the next one is told the site, and
+// takes a call only then.
+func TestG10_DriverThatWasLostIsToldTheSiteAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, lost := newDriver(), make(chan struct{})
+		first := true
+		n := start(newWorld(t), d, func(_ *driverhost.Config, svc *driverhost.Service) {
+			svc.Open = func(ctx context.Context, req driverhost.OpenRequest) (driverhost.Driver, error) {
+				p := process{planner: planner{activeActive{d}}, lost: make(chan struct{})}
+				if first {
+					first, p.lost = false, lost
+				}
+				return opener(d, p)(ctx, req)
+			}
+		})
+		n.lease.grant()
+		synctest.Wait()
+		d.on("completed", untilCancelled)
+		close(lost)
+		time.Sleep(time.Second)
+		n.create("v")
+		if got, want := n.heard(), []string{"open default@1", "completed default@1", "close", "open default@1", "completed default@1"}; !slices.Equal(got, want) {
+			t.Errorf("the driver heard %q, want %q", got, want)
+		}
+		if n.serves() {
+			t.Error("it serves with a driver that has been told nothing")
+		}
+	})
+}
+
 func TestDriverThatDoesNotOpenIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
