@@ -16,6 +16,9 @@ import (
 // diskBytes is the size of a node's disk: some segments of the log, and snapshots.
 const diskBytes = 768 << 20
 
+// imageName is the name of the image of a node's disk.
+const imageName = "disk.img"
+
 // Disk is the file system that holds the data directory of one node.
 type Disk struct {
 	Dir    string // where it is mounted
@@ -33,7 +36,7 @@ func newDisk(ctx context.Context, dir string) (*Disk, error) {
 	if !Sandboxed() || os.Geteuid() != 0 {
 		return d, nil
 	}
-	image := filepath.Join(dir, "disk.img")
+	image := filepath.Join(dir, imageName)
 	if err := makeImage(ctx, image); err != nil {
 		return d, nil //nolint:nilerr // no tools to make one: the disk is not breakable
 	}

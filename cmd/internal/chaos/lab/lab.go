@@ -40,7 +40,11 @@ type Lab struct {
 	Nodes   []*Node
 
 	options Options
+	held    *os.File // marks the directory as in use
 }
+
+// nodesName is the directory of the nodes.
+const nodesName = "nodes"
 
 // New makes the disks, the network and the configurations. It starts no agent.
 func New(ctx context.Context, o Options) (l *Lab, err error) {
@@ -50,12 +54,18 @@ func New(ctx context.Context, o Options) (l *Lab, err error) {
 			err = errors.Join(err, l.Close(ctx))
 		}
 	}()
+	if l.held, err = hold(o.Dir); err != nil {
+		return l, fmt.Errorf("another run works in %s: %w", o.Dir, err)
+	}
+	if Sandboxed() {
+		recoverDisks(ctx, o.Dir)
+	}
 	if l.Network, err = NewNetwork(o.Nodes); err != nil {
 		return l, err
 	}
 	for id := 1; id <= o.Nodes; id++ {
 		n := &Node{ID: id, Name: "node" + strconv.Itoa(id), network: l.Network}
-		n.Dir = filepath.Join(o.Dir, "nodes", n.Name)
+		n.Dir = filepath.Join(o.Dir, nodesName, n.Name)
 		n.argv = []string{o.Binary, "agent", "--config", n.Config()}
 		if err := os.MkdirAll(n.Dir, 0o750); err != nil {
 			return l, err
@@ -160,6 +170,9 @@ func (l *Lab) Close(ctx context.Context) error {
 	}
 	if l.Network != nil {
 		errs = append(errs, l.Network.Close())
+	}
+	if l.held != nil {
+		errs = append(errs, l.held.Close())
 	}
 	return errors.Join(errs...)
 }
