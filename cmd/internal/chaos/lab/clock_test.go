@@ -14,16 +14,20 @@ import (
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/lab"
 )
 
-// TestMain makes this program say what time it is, for each line that it reads,
-// when it is started for that.
+// TestMain makes this program, when it is started for that, say what time it is or
+// ask a service, for each line that it reads.
 func TestMain(m *testing.M) {
-	if os.Getenv("CHAOS_TELL_TIME") == "" {
+	addr, times := os.Getenv("CHAOS_ASK"), os.Getenv("CHAOS_TELL_TIME") != ""
+	if addr == "" && !times {
 		os.Exit(m.Run())
 	}
 	begin := time.Now()
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		now := time.Now()
-		fmt.Println(now.Unix(), now.Sub(begin).Seconds())
+		if now := time.Now(); times {
+			fmt.Println(now.Unix(), now.Sub(begin).Seconds())
+		} else {
+			fmt.Println(askOnce(addr))
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"os/exec"
 	"time"
 )
@@ -21,3 +22,6 @@ func (r Rules) Add(rule Rule) (remove func()) { return r.rules.add(rule) }
 func (r Rules) Fate(from, to int) (lost bool, late time.Duration) {
 	return r.rules.between(from, to).fate()
 }
+
+// NewProxy is newProxy.
+func NewProxy(ctx context.Context, nodes int) (Network, error) { return newProxy(ctx, nodes) }

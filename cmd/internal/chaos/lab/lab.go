@@ -60,7 +60,7 @@ func New(ctx context.Context, o Options) (l *Lab, err error) {
 	if Sandboxed() {
 		recoverDisks(ctx, o.Dir)
 	}
-	if l.Network, err = NewNetwork(o.Nodes); err != nil {
+	if l.Network, err = NewNetwork(ctx, o.Nodes); err != nil {
 		return l, err
 	}
 	for id := 1; id <= o.Nodes; id++ {

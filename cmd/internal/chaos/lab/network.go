@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -37,7 +38,7 @@ const (
 
 // NewNetwork returns the best network that this process may have: one with a
 // namespace for each node in a sandbox, else a proxy between ports of one machine.
-func NewNetwork(nodes int) (Network, error) {
+func NewNetwork(ctx context.Context, nodes int) (Network, error) {
 	if Sandboxed() {
 		n, err := newSwitch(nodes)
 		if err != nil {
@@ -45,7 +46,7 @@ func NewNetwork(nodes int) (Network, error) {
 		}
 		return n, nil
 	}
-	n, err := newSwitch(nodes)
+	n, err := newProxy(ctx, nodes)
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}

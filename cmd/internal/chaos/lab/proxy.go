@@ -40,8 +40,8 @@ type place struct {
 	service Service
 }
 
-func newProxy(nodes int) (p *proxied, err error) {
-	ctx, stop := context.WithCancel(context.Background())
+func newProxy(ctx context.Context, nodes int) (p *proxied, err error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // until Close
 	p = &proxied{
 		rules: newRules(), listen: map[place]int{}, reach: map[place]int{}, close: stop, pids: map[int]int{},
 	}
@@ -131,14 +131,14 @@ func (p *proxied) accept(ctx context.Context, l net.Listener, to place) {
 func (p *proxied) connect(ctx context.Context, conn net.Conn, to place) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // what it did not pass on is lost with it
 	from := p.owner(conn)
 	dialer := net.Dialer{Timeout: time.Second}
 	other, err := dialer.DialContext(ctx, "tcp", hostPort(loopback, p.listen[to]))
 	if err != nil {
 		return
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	both := func() {
@@ -242,14 +242,18 @@ func (p *proxied) sender(addr net.Addr) int {
 // owner is the node whose process has the other end of a connection, or 0.
 func (p *proxied) owner(conn net.Conn) int {
 	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
+	local, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	if !ok || !ok2 {
 		return 0
 	}
-	inode := socketOf(remote.Port)
+	inode, err := inodeOf(remote.Port, local.Port)
+	if err != nil {
+		return 0 // it is closed already
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for node, pid := range p.pids {
-		if inode != "" && holds(pid, inode) {
+		if holds(pid, inode) {
 			return node
 		}
 	}
