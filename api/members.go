@@ -15,6 +15,7 @@ const (
 	memberBehind  memberState = "behind"  // up, but its driver was not told yet
 	memberError   memberState = "error"   // its driver refuses the committed site
 	memberDown    memberState = "down"    // it has no lease
+	memberStuck   memberState = "stuck"   // processes of its driver cannot be ended
 )
 
 // refuses reports whether a member's driver refuses the committed site.
@@ -24,6 +25,8 @@ func refuses(cl *fsm.Cluster, svc *fsm.Service) bool {
 
 func stateOf(cl *fsm.Cluster, svc *fsm.Service, up bool) memberState {
 	switch {
+	case svc.Stuck:
+		return memberStuck
 	case !up:
 		return memberDown
 	case refuses(cl, svc):

@@ -51,6 +51,9 @@ func (x *exchange) serviceRow(cl *fsm.Cluster, svc *fsm.Service, p Presence) map
 		row["status"], row["disabled_reason"] = statusWord(true), svc.Reported.Error
 		row["replication_status"] = fsm.ReplicationError
 	}
+	if svc.Stuck {
+		row["status"], row["disabled_reason"] = statusWord(true), svc.StuckReason()
+	}
 	if x.version >= withClusters {
 		row["cluster"] = orNull(svc.Cluster)
 	}

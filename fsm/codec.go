@@ -51,6 +51,7 @@ const (
 	kindSetQuota
 	kindSetExtraSpecs
 	kindEditVolumeType
+	kindReportStuck
 )
 
 // Format is the newest log and snapshot format that this build reads, and the
@@ -204,6 +205,8 @@ func decoder(k Kind) func([]byte) (Command, error) {
 		return decodeAs[SetExtraSpecs]
 	case kindEditVolumeType:
 		return decodeAs[EditVolumeType]
+	case kindReportStuck:
+		return decodeAs[ReportStuck]
 	}
 	return nil
 }

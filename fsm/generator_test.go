@@ -85,7 +85,9 @@ func (g *generator) observe(s *fsm.State) fsm.Observation {
 }
 
 func (g *generator) admin(s *fsm.State) fsm.Command {
-	switch g.rng.IntN(10) {
+	switch g.rng.IntN(11) {
+	case 10:
+		return fsm.ReportStuck{Host: g.host(), Stuck: g.odds(2)}
 	case 0:
 		return fsm.RegisterNode{Node: fsm.Node{ID: fmt.Sprint("node", g.rng.IntN(4))}}
 	case 1:

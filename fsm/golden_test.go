@@ -67,6 +67,7 @@ func kinds() []string {
 		fsm.SetQuota{},
 		fsm.SetExtraSpecs{},
 		fsm.EditVolumeType{},
+		fsm.ReportStuck{},
 	} {
 		names = append(names, fmt.Sprintf("%T", cmd))
 	}
@@ -117,6 +118,7 @@ func (l *log) everything() {
 	l.describes()
 	l.claimed("promoting", "site-c")
 	l.stage("promoting", fsm.VolumeResult{VolumeID: "v0", Failed: true})
+	l.do(fsm.ReportStuck{Host: n1, Stuck: true}, fsm.ReportStuck{Host: n3, Stuck: true}, fsm.ReportStuck{Host: n3})
 }
 
 // describes applies every command that changes what records say of themselves.

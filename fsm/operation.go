@@ -171,6 +171,24 @@ func (c EndOperation) endSnapshot(s *State, op *Operation, m Meta) {
 	s.putSnapshot(sn, m)
 }
 
+// abandon ends with an error what a service owes that nobody else can do.
+func (s *State) abandon(host string, m Meta) {
+	c := EndOperation{Error: "its service is gone"}
+	for s.owesAny(host) {
+		for _, op := range s.Owed(host, maxMoved) {
+			s.dropOperation(&op)
+			switch op.Kind {
+			case OpCreateVolume, OpDeleteVolume, OpExtendVolume:
+				if cl, ok := s.clusters.Get(op.Cluster); ok {
+					c.endVolume(s, &op, cl, m)
+				}
+			case OpCreateSnapshot, OpDeleteSnapshot:
+				c.endSnapshot(s, &op, m)
+			}
+		}
+	}
+}
+
 // maxMoved bounds what one command moves, so that no apply is long.
 const maxMoved = 1000
 
@@ -188,6 +206,9 @@ func (c MoveOperations) apply(s *State, m Meta) error {
 	to, ok := s.services.Get(c.To)
 	if !ok || c.Term != m.Term || c.From == c.To {
 		return errOvertaken
+	}
+	if from, ok := s.services.Get(c.From); ok && from.Stuck {
+		return errOvertaken // it may still be at work
 	}
 	for _, op := range s.Owed(c.From, maxMoved) {
 		if op.Cluster != to.Group() {

@@ -60,6 +60,9 @@ func (s *State) planCluster(cl *Cluster, o Observation) Command {
 }
 
 func (s *State) planFailover(cl *Cluster, f *Failover, o Observation) Command {
+	if cmd, decided := s.planStuck(f, o); decided {
+		return cmd
+	}
 	switch f.Phase {
 	case Draining:
 		if !f.draining(o) {
@@ -168,7 +171,7 @@ func (s *State) planMove(cl *Cluster, o Observation) Command {
 		switch {
 		case o.Live[svc.Host] && to == "":
 			to = svc.Host
-		case o.Gone[svc.Host] && from == "" && (s.owesFreeze(cl, svc.Host) || s.owesAny(svc.Host)):
+		case o.Gone[svc.Host] && !svc.Stuck && from == "" && (s.owesFreeze(cl, svc.Host) || s.owesAny(svc.Host)):
 			from = svc.Host
 		}
 	}

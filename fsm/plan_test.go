@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,10 @@ func after(o fsm.Observation, d time.Duration) fsm.Observation {
 	o.Now += fsm.Time(d.Microseconds())
 	return o
 }
+
+// stuckN3 is what an operator reads of a failover that node3 was in the way of.
+const stuckN3 = "processes of the driver of node3@files cannot be ended and may still work on the storage: " +
+	"power off node3, then remove it from the deployment (lockstep peers remove node3) and fail over again"
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
@@ -89,11 +94,27 @@ func TestPlan(t *testing.T) {
 		"promoting: the leader's clock is behind":              {ended, late(-time.Hour), assign(1, n2)},
 		"promoting: attempts are used up":                      {func(l *log) { l.attempts(8) }, late(time.Hour), giveUp(8, "gave up after 8 attempts: connection lost")},
 		"promoting: the last attempt but one has ended":        {func(l *log) { l.attempts(7) }, late(time.Hour), assign(7, n2)},
-		"switching: nobody has reported":                       {func(l *log) { l.committed("f1", "site-b") }, quiet, nil},
-		"switching: all have reported":                         {func(l *log) { l.committed("f1", "site-b"); l.tell() }, quiet, always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1})},
-		"switching: all but one that is gone have reported":    {func(l *log) { l.committed("f1", "site-b"); l.do(l.switched(n1, ""), l.switched(n2, "no route")) }, without(n3), always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1})},
-		"switching: one does not answer in time":               {func(l *log) { l.committed("f1", "site-b"); l.do(l.switched(n1, ""), l.switched(n2, "")) }, late(time.Minute), always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1, Silent: []string{n3}})},
-		"switching: results are settled meanwhile":             {func(l *log) { l.committed("f1", "site-b", fsm.VolumeResult{VolumeID: "v"}) }, quiet, always(fsm.SettleResults{Cluster: dev, Epoch: 2, Term: 1})},
+		"draining: a member is stuck, and gone":                {func(l *log) { drained(l); l.do(fsm.ReportStuck{Host: n3, Stuck: true}) }, without(n3), nil},
+		"draining: a member is stuck for too long":             {func(l *log) { drained(l); l.do(fsm.ReportStuck{Host: n3, Stuck: true}) }, late(30*time.Second, n3), giveUp(0, stuckN3)},
+		"draining: a member was stuck": {func(l *log) {
+			drained(l)
+			l.do(fsm.ReportStuck{Host: n3, Stuck: true}, fsm.ReportStuck{Host: n3})
+		}, late(time.Hour), assign(0, n1)},
+		"promoting: another member is stuck":             {func(l *log) { l.promotes(); l.do(fsm.ReportStuck{Host: n3, Stuck: true}) }, late(time.Hour, n3), nil},
+		"promoting: a member is stuck before the claim":  {func(l *log) { drained(l); l.assign("f1", n1); l.do(fsm.ReportStuck{Host: n3, Stuck: true}) }, late(time.Hour), giveUp(1, stuckN3)},
+		"promoting: the executor is stuck, and gone":     {func(l *log) { l.promotes(); l.do(fsm.ReportStuck{Host: n1, Stuck: true}) }, without(n1), nil},
+		"promoting: the executor is stuck for too long":  {func(l *log) { l.promotes(); l.do(fsm.ReportStuck{Host: n1, Stuck: true}) }, late(time.Hour, n1), giveUp(1, strings.ReplaceAll(stuckN3, "node3", "node1"))},
+		"promoting: an attempt ended, a member is stuck": {func(l *log) { ended(l); l.do(fsm.ReportStuck{Host: n3, Stuck: true}) }, late(time.Second), nil},
+		"switching: a member is stuck": {func(l *log) {
+			l.committed("f1", "site-b")
+			l.do(l.switched(n1, ""), l.switched(n2, ""), fsm.ReportStuck{Host: n3, Stuck: true})
+		}, without(n3), always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1})},
+		"a member that is stuck owes an operation":          {func(l *log) { l.owes(); l.do(fsm.ReportStuck{Host: n1, Stuck: true}) }, without(n1), nil},
+		"switching: nobody has reported":                    {func(l *log) { l.committed("f1", "site-b") }, quiet, nil},
+		"switching: all have reported":                      {func(l *log) { l.committed("f1", "site-b"); l.tell() }, quiet, always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1})},
+		"switching: all but one that is gone have reported": {func(l *log) { l.committed("f1", "site-b"); l.do(l.switched(n1, ""), l.switched(n2, "no route")) }, without(n3), always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1})},
+		"switching: one does not answer in time":            {func(l *log) { l.committed("f1", "site-b"); l.do(l.switched(n1, ""), l.switched(n2, "")) }, late(time.Minute), always(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: 1, Silent: []string{n3}})},
+		"switching: results are settled meanwhile":          {func(l *log) { l.committed("f1", "site-b", fsm.VolumeResult{VolumeID: "v"}) }, quiet, always(fsm.SettleResults{Cluster: dev, Epoch: 2, Term: 1})},
 		"done":                            {func(l *log) { l.failsOver("f1", "site-b") }, late(time.Hour), nil},
 		"failed":                          {(*log).held, late(time.Hour), nil},
 		"a lost member owes an operation": {(*log).owes, without(n1), always(fsm.MoveOperations{From: n1, To: n2, Term: 1})},

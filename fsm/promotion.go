@@ -31,6 +31,9 @@ func (c Assign) apply(s *State, m Meta) error {
 	if c.Term != m.Term || c.ClaimIndex != f.ClaimIndex {
 		return errOvertaken
 	}
+	if err := s.refuseStuck(f.Cluster); err != nil {
+		return err
+	}
 	if svc, ok := s.services.Get(c.Executor); !ok || svc.Group() != f.Cluster {
 		return refuse(ErrStale, fmt.Sprintf("%q is no member of %q", c.Executor, f.Cluster))
 	}
@@ -66,6 +69,9 @@ func (c Claim) apply(s *State, m Meta) error {
 	}
 	if f.Executor != c.Host || f.Ended {
 		return refuse(ErrStale, fmt.Sprintf("%q is not the executor of failover %s", c.Host, c.Failover))
+	}
+	if err := s.refuseStuck(f.Cluster); err != nil {
+		return err
 	}
 	next := new(*f)
 	if f.ClaimIndex == 0 {

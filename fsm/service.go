@@ -22,6 +22,7 @@ type Service struct {
 	CreatedAt      Time     `cbor:"8,keyasint,omitempty"`
 	UpdatedAt      Time     `cbor:"9,keyasint,omitempty"`
 	Index          uint64   `cbor:"10,keyasint,omitempty"` // of its last change
+	Stuck          bool     `cbor:"11,keyasint,omitempty"` // processes of its driver cannot be ended, see ReportStuck
 }
 
 // Report is a member's word on which site its driver works against.
@@ -126,7 +127,8 @@ func (c RegisterService) check(s *State) error {
 }
 
 // DeleteService forgets a service. It is refused while a failover of its cluster
-// is unfinished and while it owes volume operations. Only the leader knows
+// is unfinished, and while it owes volume operations that another member can be
+// given; what the last member owes ends with an error. Only the leader knows
 // whether its grant has run out: it proposes the command after that, with the
 // term in which it looked. With its last member a cluster goes too, unless it has
 // volumes or has switched: then it keeps its site and its epoch for the members
@@ -151,7 +153,10 @@ func (c DeleteService) apply(s *State, m Meta) error {
 		return failingOver(f)
 	}
 	if s.owesAny(c.Host) {
-		return refuseField(ErrConflict, "host", c.Host, fmt.Sprintf("service %q still owes volume operations", c.Host))
+		if s.hasOther(group, c.Host) {
+			return refuseField(ErrConflict, "host", c.Host, fmt.Sprintf("service %q still owes volume operations", c.Host))
+		}
+		s.abandon(c.Host, m)
 	}
 	s.services.Delete(c.Host)
 	s.members.Delete(under(group, c.Host))
@@ -160,6 +165,16 @@ func (c DeleteService) apply(s *State, m Meta) error {
 		s.clusters.Delete(group)
 	}
 	return nil
+}
+
+// hasOther reports whether a cluster has a member besides host.
+func (s *State) hasOther(cluster, host string) bool {
+	for svc := range s.Members(cluster) {
+		if svc.Host != host {
+			return true
+		}
+	}
+	return false
 }
 
 // SetServiceDisabled enables or disables one service, as an operator asks. A

@@ -148,7 +148,10 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string, span time.Dur
 				Message: fmt.Sprintf("service %q may still hold a lease: stop its node and try again in %v", host, n.cfg.Lease.Grace),
 			}
 		}
-		err := n.propose(ctx, fsm.DeleteService{Host: host, Term: r.term()})
+		err := n.unstick(ctx, host)
+		if err == nil {
+			err = n.propose(ctx, fsm.DeleteService{Host: host, Term: r.term()})
+		}
 		if _, refused := errors.AsType[*fsm.Refusal](err); err == nil || refused {
 			r.readmit(host) // else nobody knows whether it will be deleted
 		}
@@ -157,6 +160,17 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string, span time.Dur
 		}
 	}
 	return nil
+}
+
+// unstick takes it that a driver that could not be ended is gone: whoever removes its
+// node says so. What it owes can then be given to others.
+func (n *Node) unstick(ctx context.Context, host string) error {
+	var svc fsm.Service
+	n.View(func(s *fsm.State) { svc, _ = s.Service(host) })
+	if !svc.Stuck {
+		return nil
+	}
+	return n.propose(ctx, fsm.ReportStuck{Host: host})
 }
 
 // tendMembers adds, promotes and readdresses peers while this node leads, one

@@ -42,6 +42,8 @@ func (n *Node) maySay(from string, cmd fsm.Command) error {
 		host = c.Host
 	case fsm.Claim:
 		host = c.Host
+	case fsm.ReportStuck:
+		host = c.Host
 	case fsm.StageResults:
 		host = n.executor(c.Failover)
 	case fsm.FailoverCompleted:

@@ -117,6 +117,7 @@ const (
 	StateBehind  = "behind"  // it was not, yet
 	StateError   = "error"   // its driver refuses
 	StateDown    = "down"    // it holds no lease
+	StateStuck   = "stuck"   // processes of its driver cannot be ended: power its node off, then remove it
 )
 
 // Site is a committed switch.

@@ -144,7 +144,11 @@ func printMembers(w io.Writer, cl client.Cluster) error {
 		if m.Disabled {
 			status = withReason("disabled", m.DisabledReason)
 		}
-		t.add(m.Host, known(m.Up), m.State, site(m.Committed.Epoch, m.Committed.ActiveBackendID), reported, m.Age, status, m.Reported.Error)
+		problem := m.Reported.Error
+		if m.State == client.StateStuck {
+			problem = "its driver cannot be ended: power off " + m.Node + ", then lockstep peers remove " + m.Node
+		}
+		t.add(m.Host, known(m.Up), m.State, site(m.Committed.Epoch, m.Committed.ActiveBackendID), reported, m.Age, status, problem)
 	}
 	return t.print(w)
 }
