@@ -141,6 +141,15 @@ func (h *Host) Serves(cluster string) (host string, ok bool) {
 	return "", false
 }
 
+// Drivers returns how the driver of each service fares, by host.
+func (h *Host) Drivers() map[string]DriverHealth {
+	all := map[string]DriverHealth{}
+	for _, w := range h.workers {
+		all[w.svc.Host] = w.health()
+	}
+	return all
+}
+
 // Stats returns the last measurement of each service's backend, by host.
 func (h *Host) Stats() map[string]Stats {
 	all := map[string]Stats{}

@@ -26,9 +26,12 @@ type worker struct {
 	gate   *gate
 	logger hclog.Logger
 
-	mu    sync.Mutex
-	stats *Stats
-	lost  map[uint64]int // by operation: driver processes that ended during its call
+	mu     sync.Mutex
+	stats  *Stats
+	lost   map[uint64]int // by operation: driver processes that ended during its call
+	opened uint64         // drivers so far
+	stuck  *bool          // whether processes of a driver cannot be ended; nil: nobody has looked yet
+	noted  chan struct{}  // closed and replaced when stuck changes
 
 	suspect chan struct{} // of capacity one: held by the operation with losses whose call runs
 }
@@ -36,7 +39,7 @@ type worker struct {
 func newWorker(cfg Config, svc Service) *worker {
 	return &worker{
 		svc: svc, cfg: cfg, gate: newGate(svc.Host, cfg.State, svc.Lease),
-		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1),
+		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1), noted: make(chan struct{}),
 	}
 }
 
@@ -49,6 +52,7 @@ func (w *worker) run(ctx context.Context) error {
 	wg.Go(func() { w.register(ctx) })
 	wg.Go(func() { w.svc.Lease.Run(ctx) })
 	wg.Go(func() { w.gate.watch(ctx) })
+	wg.Go(func() { w.reportStuck(ctx) })
 
 	pause := newBackoff(w.cfg.Retry)
 	for ctx.Err() == nil {
@@ -118,6 +122,7 @@ func (w *worker) open(ctx context.Context) error {
 	}
 	req := OpenRequest{
 		Node: w.svc.Node, Host: w.svc.Host, Cluster: w.svc.Cluster, Logger: w.logger.Named("driver"), Lease: w.svc.Lease,
+		OnStuck: w.noteStuck,
 	}
 	w.cfg.State.View(func(s *fsm.State) {
 		svc, _ := s.Service(w.svc.Host)
@@ -128,6 +133,7 @@ func (w *worker) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open driver: %w", err)
 	}
+	w.noteOpened()
 	if err := w.fits(driver); err != nil {
 		return errors.Join(err, driver.Close())
 	}
@@ -194,6 +200,9 @@ func (w *worker) serve(ctx context.Context, driver Driver) error {
 			w.logger.Warn("not done, trying again", "task", task.Kind, "failover", task.Failover, "epoch", task.Epoch, "error", err)
 		}
 		w.pauseWhile(ctx, pause, task)
+	}
+	if err := context.Cause(ctx); errors.Is(err, ErrDriverLost) {
+		return err
 	}
 	return nil
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
-// replicationCollector shows what the drivers last measured of their backends.
+// replicationCollector shows how the drivers fare, and what they last measured of their
+// backends.
 type replicationCollector struct{ hosts *driverhost.Host }
 
 var _ prometheus.Collector = (*replicationCollector)(nil)
@@ -24,6 +25,15 @@ func (c *replicationCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *replicationCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for host, driver := range c.hosts.Drivers() {
+		ch <- prometheus.MustNewConstMetric(describe("driver_opened_total", "Drivers that were opened, that is, started."),
+			prometheus.CounterValue, float64(driver.Opened), host)
+		stuck := 0.0
+		if driver.Stuck {
+			stuck = 1
+		}
+		gauge(describe("driver_stuck", "1 while processes of the driver cannot be ended: power the node off."), stuck, host)
 	}
 	for host, stats := range c.hosts.Stats() {
 		gauge(describe("backend_capacity_gib", "Size of the site in use."), stats.TotalCapacityGiB, host)
