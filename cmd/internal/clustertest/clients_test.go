@@ -66,7 +66,7 @@ func (s *story) failover(m *Member, cluster string) {
 
 // abort aborts the latest failover that was asked for.
 func (s *story) abort(m *Member, cluster string) {
-	id := s.last(s.asked)
+	id := s.last(&s.asked)
 	if id == "" {
 		return
 	}
@@ -79,23 +79,24 @@ func (s *story) abort(m *Member, cluster string) {
 	s.do(m, history.Request{Kind: history.AbortFailover, Cluster: cl, ID: id}, fsm.AbortFailover{ID: id}, nil)
 }
 
-// last is the newest of some names.
-func (s *story) last(of []string) string {
+// last is the newest of some names. They come by pointer, since clients that are
+// answered meanwhile add to them.
+func (s *story) last(of *[]string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(of) == 0 {
+	if len(*of) == 0 {
 		return ""
 	}
-	return of[len(of)-1]
+	return (*of)[len(*of)-1]
 }
 
-func (s *story) pick(of []string) string {
+func (s *story) pick(of *[]string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(of) == 0 {
+	if len(*of) == 0 {
 		return ""
 	}
-	return of[s.rnd.IntN(len(of))]
+	return (*of)[s.rnd.IntN(len(*of))]
 }
 
 func (s *story) freeze(m *Member, cluster string) {
@@ -115,7 +116,7 @@ func (s *story) enable(m *Member, cluster string) {
 // volume asks for something to be done to a volume, or for a few new ones.
 func (s *story) volume(m *Member, cluster string) {
 	host := m.HostIn(cluster)
-	v := s.pick(s.volumes)
+	v := s.pick(&s.volumes)
 	n := s.rnd.IntN(10)
 	if v == "" || n < 5 {
 		s.enable(m, cluster)
@@ -135,7 +136,7 @@ func (s *story) volume(m *Member, cluster string) {
 		s.do(m, history.Request{Kind: history.CreateSnapshot, ID: id},
 			fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: id, VolumeID: v}, Host: host}, func() { s.snapshots = append(s.snapshots, id) })
 	default:
-		if id := s.pick(s.snapshots); id != "" {
+		if id := s.pick(&s.snapshots); id != "" {
 			s.do(m, history.Request{Kind: history.DeleteSnapshot, ID: id}, fsm.DeleteSnapshot{ID: id, Host: host}, nil)
 		}
 	}
@@ -154,7 +155,7 @@ func (s *story) read(m *Member, cluster string) {
 	if !up {
 		return
 	}
-	v, f := s.pick(s.volumes), s.pick(s.asked)
+	v, f := s.pick(&s.volumes), s.pick(&s.asked)
 	r := history.Request{Kind: history.ReadCluster, Cluster: cluster}
 	switch n := s.rnd.IntN(3); {
 	case n == 0 && v != "":
