@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 // patience is how long to wait for anything that must happen.
@@ -45,7 +46,7 @@ func startDeployment(ctx context.Context, binary, dir string, extra ...string) (
 	if err := layImages(filepath.Join(dir, "sites", "default", "import")); err != nil {
 		return nil, err
 	}
-	port, err := freePorts(ctx)
+	port, err := freeport.Find(ctx, 30)
 	if err != nil {
 		return nil, err
 	}
@@ -135,27 +136,6 @@ func (d *deployment) end() error {
 		<-d.ended
 		return errors.Join(errors.New("lockstep dev did not end when asked"), err)
 	}
-}
-
-// freePorts returns a port from which on enough are free for three nodes.
-func freePorts(ctx context.Context) (int, error) {
-	const first, last, span = 24776, 32000, 30
-	var lc net.ListenConfig
-	var err error
-next:
-	for base := first; base < last; base += span {
-		for port := base; port < base+span; port++ {
-			var l net.Listener
-			if l, err = lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
-				continue next
-			}
-			if err = l.Close(); err != nil {
-				return 0, err
-			}
-		}
-		return base, nil
-	}
-	return 0, fmt.Errorf("no free ports: %w", err)
 }
 
 // send sends a request as it is, to each node in turn.

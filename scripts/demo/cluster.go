@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/lockstep-storage/lockstep/api/client"
 	"github.com/lockstep-storage/lockstep/driverhost/file"
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 // cluster is what dev.json says.
@@ -55,7 +55,7 @@ func (d *demo) launch(ctx context.Context, binary string) error {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	port, err := freePorts(ctx)
+	port, err := freeport.Find(ctx, 30)
 	if err != nil {
 		return err
 	}
@@ -63,32 +63,6 @@ func (d *demo) launch(ctx context.Context, binary string) error {
 		path, "dev", "--dir", d.dir, "--api-port", strconv.Itoa(port), "--promote-delay", promoteDelay.String(),
 	}, filepath.Join(d.dir, "dev.log"))
 	return err
-}
-
-// freePorts returns a port from which on enough are free for three nodes.
-func freePorts(ctx context.Context) (int, error) {
-	const first, last, span = 19776, 60000, 30
-	var err error
-	for base := first; base < last; base += span {
-		if err = allFree(ctx, base, span); err == nil {
-			return base, nil
-		}
-	}
-	return 0, fmt.Errorf("no free ports: %w", err)
-}
-
-func allFree(ctx context.Context, base, n int) error {
-	var lc net.ListenConfig
-	for port := base; port < base+n; port++ {
-		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return err
-		}
-		if err := l.Close(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // awaitCluster waits for dev.json, which is written when the cluster is ready.

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +28,7 @@ import (
 	"github.com/lockstep-storage/lockstep/cmd/internal/agent"
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
 	"github.com/lockstep-storage/lockstep/cmd/internal/tlsfiles"
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 const deployment = "east"
@@ -42,23 +42,6 @@ func must[T any](t *testing.T) func(T, error) T {
 		}
 		return v
 	}
-}
-
-// searched is how far tests of this process have looked for ports.
-var searched atomic.Int64
-
-// freePorts returns n ports that nobody listens on.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	var ports []string
-	for len(ports) < n {
-		port := strconv.Itoa(33_000 - int(searched.Add(1)) - os.Getpid()%1000)
-		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:"+port); err == nil {
-			must[any](t)(nil, l.Close())
-			ports = append(ports, "127.0.0.1:"+port)
-		}
-	}
-	return ports
 }
 
 // member is a node of a deployment with certificates, and its addresses.
@@ -75,9 +58,11 @@ func secured(t *testing.T, dir string, size int) []member {
 	var members []member
 	var join []string
 	for i := range size {
-		ports := freePorts(t, 3)
-		members = append(members, member{fmt.Sprintf("node%d", i+1), ports[0], ports[1], ports[2]})
-		join = append(join, strconv.Quote(ports[2]))
+		base := must[int](t)(freeport.Find(t.Context(), 3))
+		addr := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+		m := member{fmt.Sprintf("node%d", i+1), addr(base), addr(base + 1), addr(base + 2)}
+		members = append(members, m)
+		join = append(join, strconv.Quote(m.gossip))
 	}
 	for _, m := range members {
 		must[tlsfiles.Created](t)(tlsfiles.CreateCertificate(dir, m.name, nil, 5))

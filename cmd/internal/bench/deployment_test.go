@@ -3,7 +3,6 @@ package bench_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
 	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/driverhost/process"
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 // The environment in which the test binary is a node.
@@ -90,7 +90,14 @@ type deployment struct {
 // start runs three nodes until the test ends.
 func start(tb testing.TB) *deployment {
 	tb.Helper()
-	d := &deployment{dir: tb.TempDir(), ports: freePorts(tb, 9), nodes: make([]*exec.Cmd, 3)}
+	d := &deployment{dir: tb.TempDir(), nodes: make([]*exec.Cmd, 3)}
+	base, err := freeport.Find(tb.Context(), 9)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for port := base; port < base+9; port++ {
+		d.ports = append(d.ports, strconv.Itoa(port))
+	}
 	var addrs []string
 	for i := range d.nodes {
 		d.run(tb, i)
@@ -156,20 +163,4 @@ func (d *deployment) await(tb testing.TB) {
 			tb.Fatal("the deployment is not ready after 30 s")
 		}
 	}
-}
-
-// freePorts returns ports that were free a moment ago.
-func freePorts(tb testing.TB, n int) []string {
-	tb.Helper()
-	var ports []string
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ports = append(ports, port)
-	}
-	return ports
 }

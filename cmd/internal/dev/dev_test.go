@@ -16,13 +16,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/lockstep-storage/lockstep/cmd/internal/config"
 	"github.com/lockstep-storage/lockstep/cmd/internal/dev"
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 // TestMain makes the test binary its own agent: a process that answers as if the
@@ -62,40 +62,6 @@ func fakeAgent(path string) int {
 	return 0
 }
 
-// searched is how far tests of this process have looked for ports: none looks
-// where another has.
-var searched atomic.Int64
-
-// freePorts returns a port that has the given number of free ones from it on. It
-// keeps below those that systems give to outgoing connections, and tests that run
-// at once start their search at different ones.
-func freePorts(t *testing.T, n int) int {
-	t.Helper()
-	const first, span = 10_000, 22_000
-	for range span / n {
-		base := first + (os.Getpid()*97+int(searched.Add(int64(n))))%(span-n)
-		if allFree(t, base, n) {
-			return base
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
-}
-
-func allFree(t *testing.T, base, n int) bool {
-	t.Helper()
-	for port := base; port < base+n; port++ {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			return false
-		}
-		if err := l.Close(); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // output is what a cluster says, readable while it runs.
 type output struct {
 	mu  sync.Mutex
@@ -116,8 +82,12 @@ func (o *output) String() string {
 
 func options(t *testing.T, out *output) dev.Options {
 	t.Helper()
+	port, err := freeport.Find(t.Context(), 20)
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := dev.Default()
-	o.Dir, o.Nodes, o.APIPort = t.TempDir(), 2, freePorts(t, 20)
+	o.Dir, o.Nodes, o.APIPort = t.TempDir(), 2, port
 	o.Binary, o.Out = os.Args[0], out
 	return o
 }

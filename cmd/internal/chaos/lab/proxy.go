@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lockstep-storage/lockstep/scripts/freeport"
 )
 
 const loopback = "127.0.0.1"
@@ -50,15 +52,15 @@ func newProxy(ctx context.Context, nodes int) (p *proxied, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	var reserved []io.Closer // until all ports are known, so that none is taken twice
+	services := []Service{API, Raft, Gossip}
+	port, err := freeport.Find(ctx, nodes*len(services))
+	if err != nil {
+		return p, err
+	}
 	for node := 1; node <= nodes; node++ {
-		for _, service := range []Service{API, Raft, Gossip} {
-			own, packets, err := listenBoth(ctx)
-			if err != nil {
-				return p, err
-			}
-			reserved = append(reserved, own, packets)
-			p.listen[place{node, service}] = portOf(own)
+		for _, service := range services {
+			p.listen[place{node, service}] = port
+			port++
 		}
 	}
 	for at := range p.listen {
@@ -66,10 +68,7 @@ func newProxy(ctx context.Context, nodes int) (p *proxied, err error) {
 			return p, err
 		}
 	}
-	for _, r := range reserved {
-		err = errors.Join(err, r.Close())
-	}
-	return p, err
+	return p, nil
 }
 
 // open takes the port by which the other nodes reach a place.
