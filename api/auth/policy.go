@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 )
 
 // maxFile bounds a file of policies or tokens, in bytes.
@@ -71,7 +73,7 @@ func ReadPolicies(path string) (*Policies, error) {
 // messages.
 func ParsePolicies(path string, content []byte) (*Policies, error) {
 	var overrides map[string][]string
-	if err := yaml.UnmarshalWithOptions(content, &overrides, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
+	if err := decode(content, &overrides); err != nil {
 		return nil, fmt.Errorf("%s: must be names of policies with lists of roles: %w", path, err)
 	}
 	p := DefaultPolicies()
@@ -93,6 +95,20 @@ func ParsePolicies(path string, content []byte) (*Policies, error) {
 		return nil, errors.Join(errs...)
 	}
 	return p, nil
+}
+
+// decode reads YAML strictly; a file may be empty.
+func decode(content []byte, into any) error {
+	for _, t := range lexer.Tokenize(string(content)) {
+		// The library panics when one is in the place of a list.
+		if t.Type == token.TagType {
+			return fmt.Errorf("line %d: the tag %q is not allowed: write the value alone", t.Position.Line, t.Value)
+		}
+	}
+	if err := yaml.UnmarshalWithOptions(content, into, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // readFile reads a file of sensible size.

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -90,7 +89,7 @@ func ParseTokens(path string, content []byte) ([]Entry, error) {
 	var file struct {
 		Tokens []Entry `yaml:"tokens"`
 	}
-	if err := yaml.UnmarshalWithOptions(content, &file, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
+	if err := decode(content, &file); err != nil {
 		// The library would show the lines around it, hashes and all.
 		if syntax, ok := errors.AsType[yaml.Error](err); ok {
 			line := 0

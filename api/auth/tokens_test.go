@@ -194,6 +194,7 @@ func FuzzTokenFile(f *testing.F) {
 func FuzzPolicyFile(f *testing.F) {
 	f.Add("volume:get: [reader]\n")
 	f.Add("? [a]\n: b\n")
+	f.Add("volume:get: !a b\n") // the library would panic
 	f.Fuzz(func(t *testing.T, content string) {
 		p, err := auth.ParsePolicies("f", []byte(content))
 		if err != nil {

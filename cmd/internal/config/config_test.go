@@ -103,6 +103,7 @@ func TestMistakes(t *testing.T) {
 		"heartbeat":              {minimal + "raft:\n  timing:\n    heartbeat: 1ms\n", 7, []string{"raft.timing.heartbeat", "50ms"}},
 		"attempts":               {minimal + "failover:\n  attempts: 0\n", 6, []string{"failover.attempts", "1 to 1000"}},
 		"cluster of another":     {minimal + strings.Replace(backend, "dev@files", "dev@other", 1), 7, []string{"backends[0].cluster", "dev@other", "@files"}},
+		"tag":                    {minimal + "backends: !list x\n", 5, []string{"!list", "not allowed"}},
 		"no driver":              {minimal + "backends:\n  - name: a\n", 6, []string{"backends[0].driver", "file"}},
 		"unknown driver":         {minimal + "backends:\n  - name: a\n    driver: rbd\n", 7, []string{"backends[0].driver", "rbd", "file"}},
 		"two of a name":          {minimal + "backends:\n  - &b\n    name: a\n    driver: file\n    options: {sites: {default: /a}}\n  - *b\n", 0, []string{"backends[1].name"}},
@@ -189,6 +190,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(config.Example()))
 	f.Add([]byte(minimal + backend))
 	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("backends: !a b\n")) // the library would panic
 	f.Fuzz(func(_ *testing.T, content []byte) {
 		_, err := config.Parse("f", content)
 		for bad, ok := errors.AsType[*config.Error](err); ok; ok = false {

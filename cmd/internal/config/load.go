@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
@@ -92,7 +93,14 @@ func Load(path string) (Config, error) {
 
 // Parse is [Load] for content that has been read; path is for messages.
 func Parse(path string, content []byte) (Config, error) {
-	tree, err := parser.ParseBytes(content, 0)
+	tokens := lexer.Tokenize(string(content))
+	for _, t := range tokens {
+		// The library panics when one is in the place of a list.
+		if t.Type == token.TagType {
+			return Config{}, newError(path, fmt.Sprintf("the tag %q is not allowed: write the value alone", t.Value), t)
+		}
+	}
+	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return Config{}, located(path, nil, err)
 	}
