@@ -29,6 +29,7 @@ func plainAccess() map[string]access {
 		"GET /livez":                anyone(),
 		"GET /readyz":               anyone(),
 		"GET /healthcheck":          anyone(),
+		"HEAD /healthcheck":         anyone(),
 		"GET /v1/openapi.json":      anyone(),
 		"POST /internal/v1/:method": anyone(),
 		"GET /metrics":              needs("lockstep:metrics"),

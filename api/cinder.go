@@ -161,7 +161,7 @@ func (x *exchange) identified() bool {
 	}
 	x.Header().Set("X-Auth-Token", user+":"+project)
 	x.Header().Set("X-Server-Management-Url", x.base()+x.path)
-	x.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	x.Header().Set("Content-Type", typeText)
 	x.WriteHeader(http.StatusNoContent)
 	return false
 }

@@ -142,28 +142,3 @@ func oneIf(yes bool) float64 { //nolint:revive // it is what the flag looks like
 	}
 	return 0
 }
-
-// livez answers as long as the process answers.
-func (s *Server) livez(x *exchange) error {
-	x.bytes(http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
-	return nil
-}
-
-// readyz answers 200 when the node has caught up and its services know the
-// committed sites.
-func (s *Server) readyz(x *exchange) error {
-	if err := s.whyNotReady(); err != nil {
-		return newFault(http.StatusServiceUnavailable, "not ready: %v", err)
-	}
-	return s.livez(x)
-}
-
-func (s *Server) whyNotReady() error {
-	if s.cfg.Ready != nil {
-		return s.cfg.Ready()
-	}
-	if !s.node.Status().Ready {
-		return errors.New("the node has not caught up, or a local service has not been told the committed site")
-	}
-	return nil
-}

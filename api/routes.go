@@ -55,6 +55,8 @@ func (s *Server) plainRoutes() []route {
 		{method: http.MethodGet, path: "/", handle: s.rootVersions},
 		{method: http.MethodGet, path: "/livez", handle: s.livez},
 		{method: http.MethodGet, path: "/readyz", handle: s.readyz},
+		{method: http.MethodGet, path: "/healthcheck", handle: s.healthcheck},
+		{method: http.MethodHead, path: "/healthcheck", handle: s.healthcheck},
 		{method: http.MethodGet, path: "/metrics", handle: s.showMetrics},
 		{method: http.MethodPost, path: "/internal/v1/:method", handle: s.answerPeer},
 	}
