@@ -90,6 +90,15 @@ func (k *realKeystone) user(name, project string, with ...string) string {
 	return id
 }
 
+// authenticator returns one that asks Keystone at url, as the user lockstep.
+func (k *realKeystone) authenticator(url string, ttl time.Duration) *auth.Keystone {
+	k.t.Helper()
+	return must[*auth.Keystone](k.t)(auth.NewKeystone(auth.KeystoneConfig{
+		AuthURL: url, Username: "lockstep", UserDomain: "Default", Project: "services", ProjectDomain: "Default",
+		Password: func() (string, error) { return "lockstep", nil }, TTL: ttl,
+	}))
+}
+
 // A real Keystone: who its users are, and what becomes of their tokens when they
 // end, are revoked, or when Keystone is down.
 func TestARealKeystone(t *testing.T) {
@@ -97,81 +106,117 @@ func TestARealKeystone(t *testing.T) {
 	k.admin = k.login("admin", os.Getenv("KEYSTONE_PASSWORD"), "admin")
 	services, mine := k.project("services"), k.project("mine")
 	k.user("lockstep", services, "service")
-	alice := k.user("alice", mine, "admin", "member")
-	k.user("bob", mine, "member")
-	k.user("carol", mine, "lockstep_operator")
-	k.user("dave", mine, "reader")
-	const ttl = 3 * time.Second
-	known, err := auth.NewKeystone(auth.KeystoneConfig{
-		AuthURL: k.url, Username: "lockstep", UserDomain: "Default", Project: "services", ProjectDomain: "Default",
-		Password: func() (string, error) { return "lockstep", nil }, TTL: ttl,
-	})
-	if err != nil {
-		t.Fatal(err)
+	ids := map[string]string{}
+	for user, with := range map[string][]string{
+		"alice": {"admin", "member"}, "bob": {"member"}, "carol": {"lockstep_operator"}, "dave": {"lockstep_reader"}, "erin": {"reader"},
+	} {
+		ids[user] = k.user(user, mine, with...)
 	}
-	login := func(user string) string { return k.login(user, user, "mine").TokenID }
-	first := login("alice")
-	ends := must[*tokens.Token](t)(tokens.Get(t.Context(), k.admin, first).ExtractToken()).ExpiresAt
-	for user, want := range map[string]string{"alice": "admin member", "bob": "member", "carol": "operator", "dave": ""} {
-		caller, err := known.Authenticate(t.Context(), login(user))
-		slices.Sort(caller.Roles)
-		if err != nil || strings.Join(caller.Roles, " ") != want || caller.Project != mine {
-			t.Errorf("%s is %+v, %v; want %s", user, caller, err, want)
-		}
+	for name, story := range map[string]func(*realKeystone){
+		"knows its users by their roles": func(k *realKeystone) { k.knowsUsers(ids, mine) },
+		"takes nobody's tokens":          (*realKeystone).takesNoNoise,
+		"hears of a revoked token":       (*realKeystone).hearsOfRevocation,
+		"can be down":                    (*realKeystone).canBeDown,
+		"ends tokens in time":            func(k *realKeystone) { k.endsTokens(ids["alice"]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			of := *k
+			of.t = t
+			story(&of)
+		})
 	}
-	if caller, err := known.Authenticate(t.Context(), first); err != nil || caller.User != alice {
-		t.Errorf("alice is %+v, %v", caller, err)
-	}
-	for name, token := range map[string]string{"noise": "gAAAAABnoise", "changed": first[:len(first)-4] + "AAAA", "noauth's": "admin:admin"} {
-		if caller, err := known.Authenticate(t.Context(), token); !errors.Is(err, auth.ErrUnauthorized) {
-			t.Errorf("%s: is %+v, %v", name, caller, err)
-		}
-	}
+}
 
-	revoked := login("bob")
-	if _, err := known.Authenticate(t.Context(), revoked); err != nil {
-		t.Error(err)
+func (k *realKeystone) knowsUsers(ids map[string]string, project string) {
+	known := k.authenticator(k.url, time.Minute)
+	for user, want := range map[string]string{"alice": "admin member", "bob": "member", "carol": "operator", "dave": "reader", "erin": ""} {
+		caller, err := known.Authenticate(k.t.Context(), k.login(user, user, "mine").TokenID)
+		slices.Sort(caller.Roles)
+		if err != nil || caller.User != ids[user] || caller.Project != project || strings.Join(caller.Roles, " ") != want {
+			k.t.Errorf("%s is %+v, %v; want %s", user, caller, err, want)
+		}
 	}
-	if err := tokens.Revoke(t.Context(), k.admin, revoked).Err; err != nil {
-		t.Fatal(err)
+}
+
+func (k *realKeystone) takesNoNoise() {
+	known, token := k.authenticator(k.url, time.Minute), k.login("alice", "alice", "mine").TokenID
+	for name, token := range map[string]string{"noise": "gAAAAABnoise", "changed": token[:len(token)-4] + "AAAA", "noauth's": "admin:admin"} {
+		if caller, err := known.Authenticate(k.t.Context(), token); !errors.Is(err, auth.ErrUnauthorized) {
+			k.t.Errorf("%s: is %+v, %v", name, caller, err)
+		}
 	}
-	await(t, 20*ttl, func() bool {
-		_, err := known.Authenticate(t.Context(), revoked)
+}
+
+func (k *realKeystone) hearsOfRevocation() {
+	const ttl = 10 * time.Second
+	known, token := k.authenticator(k.url, ttl), k.login("bob", "bob", "mine").TokenID
+	if _, err := known.Authenticate(k.t.Context(), token); err != nil {
+		k.t.Error(err)
+	}
+	believed := time.Now()
+	if err := tokens.Revoke(k.t.Context(), k.admin, token).Err; err != nil {
+		k.t.Fatal(err)
+	}
+	if _, err := known.Authenticate(k.t.Context(), token); err != nil && time.Since(believed) < ttl {
+		k.t.Errorf("an answer that is remembered: %v", err)
+	}
+	if caller, err := k.authenticator(k.url, ttl).Authenticate(k.t.Context(), token); !errors.Is(err, auth.ErrUnauthorized) {
+		k.t.Errorf("who has not asked before: %+v, %v", caller, err)
+	}
+	await(k.t, ttl+time.Minute, func() bool {
+		_, err := known.Authenticate(k.t.Context(), token)
 		return errors.Is(err, auth.ErrUnauthorized)
 	})
+}
 
-	pid := must[int](t)(strconv.Atoi(os.Getenv("KEYSTONE_PID")))
-	kept, fresh := login("carol"), login("carol")
-	if _, err := known.Authenticate(t.Context(), kept); err != nil {
-		t.Error(err)
+func (k *realKeystone) canBeDown() {
+	known := k.authenticator(k.url, time.Hour)
+	pid := must[int](k.t)(strconv.Atoi(os.Getenv("KEYSTONE_PID")))
+	kept, fresh := k.login("carol", "carol", "mine").TokenID, k.login("carol", "carol", "mine").TokenID
+	if _, err := known.Authenticate(k.t.Context(), kept); err != nil {
+		k.t.Error(err)
 	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	if _, err := known.Authenticate(t.Context(), kept); err != nil {
-		t.Errorf("an answer that is remembered, while Keystone is down: %v", err)
+	if _, err := known.Authenticate(k.t.Context(), kept); err != nil {
+		k.t.Errorf("an answer that is remembered, while Keystone is down: %v", err)
 	}
-	if _, err := known.Authenticate(t.Context(), fresh); !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("while Keystone is down: %v", err)
+	if _, err := known.Authenticate(k.t.Context(), fresh); !errors.Is(err, auth.ErrUnavailable) {
+		k.t.Errorf("while Keystone is down: %v", err)
 	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	await(t, time.Minute, func() bool {
-		_, err := known.Authenticate(t.Context(), fresh)
-		return err == nil || errors.Is(err, auth.ErrUnauthorized) // it may have ended meanwhile
+	await(k.t, time.Minute, func() bool {
+		_, err := known.Authenticate(k.t.Context(), fresh)
+		return err == nil
 	})
+}
 
-	// The service account's own token ends with alice's first; it logs in again.
-	await(t, time.Until(ends)+time.Minute, func() bool {
-		_, err := known.Authenticate(t.Context(), first)
+// endsTokens asks the server whose tokens end soon, that of the service account
+// first of all: it must log in again by itself.
+func (k *realKeystone) endsTokens(alice string) {
+	short := *k
+	short.url = os.Getenv("KEYSTONE_SHORT_URL")
+	known := k.authenticator(short.url, time.Hour)
+	if _, err := known.Authenticate(k.t.Context(), short.login("alice", "alice", "mine").TokenID); err != nil {
+		k.t.Fatal(err)
+	}
+	last := short.login("alice", "alice", "mine").TokenID // ends later than that of the service account
+	ends := must[*tokens.Token](k.t)(tokens.Get(k.t.Context(), k.admin, last).ExtractToken()).ExpiresAt
+	if _, err := known.Authenticate(k.t.Context(), last); err != nil && time.Now().Before(ends) {
+		k.t.Errorf("before its end: %v", err)
+	}
+	await(k.t, time.Until(ends)+time.Minute, func() bool {
+		_, err := known.Authenticate(k.t.Context(), last)
 		return errors.Is(err, auth.ErrUnauthorized)
 	})
 	if time.Now().Before(ends) {
-		t.Errorf("alice's token was refused %v before its end", time.Until(ends))
+		k.t.Errorf("alice's token was refused %v before its end", time.Until(ends))
 	}
-	if caller, err := known.Authenticate(t.Context(), login("alice")); err != nil || caller.User != alice {
-		t.Errorf("after the service account's token has ended: %+v, %v", caller, err)
+	if caller, err := known.Authenticate(k.t.Context(), k.login("alice", "alice", "mine").TokenID); err != nil || caller.User != alice {
+		k.t.Errorf("after the service account's token has ended: %+v, %v", caller, err)
 	}
 }
 
