@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/lockstep-storage/lockstep/scripts/devcluster"
 )
 
 const (
@@ -88,9 +90,9 @@ func (r *replayer) step(ctx context.Context, st step) error {
 	case st.Reset:
 		return r.reset(ctx)
 	case st.Settle:
-		return await(ctx, "no cluster is failing over", r.settled)
+		return devcluster.Await(ctx, "no cluster is failing over", func() error { return r.settled(ctx) })
 	case st.SettleVolumes:
-		return await(ctx, "no volume changes", r.volumesSettled)
+		return devcluster.Await(ctx, "no volume changes", func() error { return r.volumesSettled(ctx) })
 	case st.WaitSeconds > 0:
 		return wait(ctx, time.Duration(st.WaitSeconds*float64(time.Second)))
 	case st.ForceState != nil:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-storage/lockstep/api/client"
+	"github.com/lockstep-storage/lockstep/scripts/devcluster"
 )
 
 // The sites of the story.
@@ -24,11 +25,10 @@ type demo struct {
 	begin   time.Time
 	dir     string
 
-	dev      *process
-	returned *process // the killed node, started again
-	cluster  cluster
+	cluster  *devcluster.Cluster
+	returned *devcluster.Process // the killed node, started again
 	api      *client.Client
-	victim   node // that is killed
+	victim   devcluster.Node // that is killed
 	failover client.Failover
 	volumes  []*volume
 }
@@ -67,7 +67,7 @@ func (d *demo) run(ctx context.Context, binary string) (err error) {
 	if err := d.launch(ctx, binary); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.returned.end(), d.dev.end()) }()
+	defer func() { err = errors.Join(err, d.returned.End(), d.cluster.End()) }()
 	for _, s := range d.story() {
 		said, err := s.do(ctx)
 		at := time.Since(d.begin).Seconds()
@@ -84,7 +84,10 @@ func (d *demo) run(ctx context.Context, binary string) (err error) {
 }
 
 func (d *demo) start(ctx context.Context) (string, error) {
-	if err := d.awaitCluster(ctx); err != nil {
+	if err := d.cluster.Ready(ctx); err != nil {
+		return "", err
+	}
+	if err := d.connect(""); err != nil {
 		return "", err
 	}
 	status, err := d.api.Status(ctx)
@@ -100,7 +103,7 @@ func (d *demo) askFailover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if d.victim, err = d.cluster.node(status.Leader); err != nil {
+	if d.victim, err = d.cluster.Node(status.Leader); err != nil {
 		return "", err
 	}
 	d.failover, err = d.api.RequestFailover(ctx, client.FailoverRequest{
@@ -109,7 +112,7 @@ func (d *demo) askFailover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = await(ctx, "the storage is asked to promote "+second, func() error {
+	err = devcluster.Await(ctx, "the storage is asked to promote "+second, func() error {
 		return d.promotionBegan(second, d.failover.ID)
 	})
 	if err != nil {
@@ -166,7 +169,7 @@ func (d *demo) finishFailover(ctx context.Context) (string, error) {
 // finish waits for the end of a failover, which must be a good one.
 func (d *demo) finish(ctx context.Context, id string) (client.Failover, error) {
 	var last client.Failover
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the failover did not end in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, devcluster.Patience, errors.New("the failover did not end in time"))
 	defer cancel()
 	for f, err := range d.api.FollowFailover(ctx, id) {
 		if err != nil {
@@ -211,14 +214,14 @@ type member struct {
 func (d *demo) restartVictim(ctx context.Context) (string, error) {
 	restarted := time.Now()
 	var err error
-	if d.returned, err = startProcess(ctx, d.victim.Argv, d.victim.Dir+"/log"); err != nil {
+	if d.returned, err = devcluster.StartProcess(ctx, d.victim.Argv, d.victim.Dir+"/log"); err != nil {
 		return "", err
 	}
 	own, err := client.New([]string{d.victim.API}, client.Options{Patience: -1})
 	if err != nil {
 		return "", err
 	}
-	if err := await(ctx, d.victim.Name+" is ready", func() error { return own.Ready(ctx) }); err != nil {
+	if err := devcluster.Await(ctx, d.victim.Name+" is ready", func() error { return own.Ready(ctx) }); err != nil {
 		return "", err
 	}
 	ready := time.Now()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lockstep-storage/lockstep/api/client"
+	"github.com/lockstep-storage/lockstep/scripts/devcluster"
 )
 
 const (
@@ -63,7 +64,7 @@ func (d *demo) createVolume(ctx context.Context, name string, replicated bool) (
 	}
 	v := &volume{id: created.ID, name: name, replicated: replicated}
 	d.volumes = append(d.volumes, v)
-	return v, await(ctx, name+" is available", func() error {
+	return v, devcluster.Await(ctx, name+" is available", func() error {
 		seen, err := d.api.Volume(ctx, v.id)
 		if err != nil {
 			return err
@@ -150,7 +151,7 @@ func (d *demo) awaitReplicas(ctx context.Context) (string, error) {
 			if !v.replicated {
 				continue
 			}
-			err := await(ctx, v.name+" has arrived at "+site, func() error { return compare(v.replica(d.cluster.Sites[site]), v.sum) })
+			err := devcluster.Await(ctx, v.name+" has arrived at "+site, func() error { return compare(v.replica(d.cluster.Sites[site]), v.sum) })
 			if err != nil {
 				return "", err
 			}
