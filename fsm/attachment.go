@@ -193,7 +193,7 @@ func (c UpdateAttachment) apply(s *State, m Meta) error {
 		a.Status = AttachAttached
 	}
 	return s.editVolumeWith(a.VolumeID, m, func(v, _ *Volume) error {
-		if v.Status.busy() {
+		if v.busy() {
 			return statusRefusal(v.Status, "one that no operation is about to end")
 		}
 		v.Status = StatusAttaching
@@ -224,7 +224,7 @@ func (c DeleteAttachments) apply(s *State, m Meta) error {
 				s.dropAttachment(&a)
 			}
 		}
-		if !s.attached(v.ID) && !v.Status.busy() {
+		if !s.attached(v.ID) && !v.busy() {
 			v.detach()
 		}
 		return nil

@@ -52,6 +52,9 @@ const (
 	kindSetExtraSpecs
 	kindEditVolumeType
 	kindReportStuck
+	kindManageVolume
+	kindUnmanageVolume
+	kindRetypeVolume
 )
 
 // Format is the newest log and snapshot format that this build reads, and the
@@ -207,6 +210,12 @@ func decoder(k Kind) func([]byte) (Command, error) {
 		return decodeAs[EditVolumeType]
 	case kindReportStuck:
 		return decodeAs[ReportStuck]
+	case kindManageVolume:
+		return decodeAs[ManageVolume]
+	case kindUnmanageVolume:
+		return decodeAs[UnmanageVolume]
+	case kindRetypeVolume:
+		return decodeAs[RetypeVolume]
 	}
 	return nil
 }

@@ -124,9 +124,12 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 		return g.describe(s)
 	case 10:
 		return g.attach(s)
+	case 11:
+		return g.adopt(s)
 	case 0, 1:
 		return fsm.CreateVolume{Volume: fsm.Volume{
 			ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol",
+			ProjectID: pick(g, "", "p", "q"), VolumeType: pick(g, "", "n0", "n1"),
 			SourceVolumeID: pick(g, "", "", "", "", "", "", g.volume()), SnapshotID: pick(g, "", "", "", "", "", "", g.snap()),
 		}}
 	case 2:
@@ -134,7 +137,7 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 	case 3:
 		return fsm.ExtendVolume{ID: g.volume(), Size: int64(g.rng.IntN(9)), Host: g.host(), InUse: g.odds(2)}
 	case 4:
-		return fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: g.snap(), VolumeID: g.volumeOf(s)}, Host: g.host()}
+		return fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: g.snap(), VolumeID: g.volumeOf(s), ProjectID: pick(g, "", "p", "q")}, Host: g.host()}
 	case 5:
 		return fsm.DeleteSnapshot{ID: g.snapOf(s), Host: g.host()}
 	default:
@@ -144,6 +147,7 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 			return fsm.EndOperation{
 				Operation: g.off(op.ID), Host: host, Epoch: g.off(cl.Epoch), Error: pick(g, "", "", "broken"),
 				Update: fsm.VolumeUpdate{ProviderLocation: pick(g, "", "/a", "/b"), ReplicationDriverData: pick(g, "", "d")},
+				Size:   int64(g.rng.IntN(3)),
 			}
 		}
 		return fsm.MoveOperations{From: host, To: g.host(), Term: g.off(g.term)}
@@ -182,12 +186,26 @@ func (g *generator) describe(s *fsm.State) fsm.Command {
 	case 3:
 		return fsm.ResetSnapshot{ID: snap, Status: pick(g, statuses[1:]...)}
 	case 4:
-		return fsm.SetQuota{ProjectID: pick(g, "p", "q"), Limits: []fsm.Limit{{Resource: pick(g, "volumes", "snapshots"), Max: int64(g.rng.IntN(3))}}[g.rng.IntN(2):]}
+		return fsm.SetQuota{ProjectID: pick(g, "p", "q", fsm.DefaultQuota), Limits: []fsm.Limit{{Resource: pick(g, "volumes", "snapshots", "gigabytes_n0"), Max: int64(g.rng.IntN(3))}}[g.rng.IntN(2):]}
 	default:
 		if g.odds(2) {
 			return fsm.EditVolumeType{ID: fmt.Sprint("t", g.rng.IntN(3)), Name: pick(g, nil, new(fmt.Sprint("n", g.rng.IntN(4)))), Private: new(g.odds(2))}
 		}
 		return fsm.SetExtraSpecs{ID: fmt.Sprint("t", g.rng.IntN(3)), Set: edit.Metadata, Drop: edit.Drop}
+	}
+}
+
+// adopt asks for a volume to be taken over, given back, or of another type.
+func (g *generator) adopt(s *fsm.State) fsm.Command {
+	switch g.rng.IntN(3) {
+	case 0:
+		return fsm.ManageVolume{Volume: fsm.Volume{
+			ID: g.volume(), Host: g.host(), ProjectID: pick(g, "p", "q"), Reference: pick(g, "lun", "lun", ""), Replicated: g.odds(2), VolumeType: pick(g, "n0", "n1"),
+		}}
+	case 1:
+		return fsm.UnmanageVolume{ID: g.volumeOf(s), Host: g.host()}
+	default:
+		return fsm.RetypeVolume{ID: g.volumeOf(s), Host: g.host(), Type: pick(g, "n0", "n1", "n2", fsm.DefaultTypeName)}
 	}
 }
 
@@ -274,6 +292,8 @@ func (g *generator) step(s *fsm.State) fsm.Command {
 }
 
 // busy are the statuses that announce an operation.
-func busy(status fsm.VolumeStatus) bool {
-	return slices.Contains([]fsm.VolumeStatus{fsm.StatusCreating, fsm.StatusExtending, fsm.StatusDeleting}, status)
+func busy(status fsm.VolumeStatus, byHand bool) bool {
+	return !byHand && slices.Contains([]fsm.VolumeStatus{
+		fsm.StatusCreating, fsm.StatusExtending, fsm.StatusDeleting, fsm.StatusRetyping, fsm.StatusUnmanaging,
+	}, status)
 }

@@ -68,6 +68,9 @@ func kinds() []string {
 		fsm.SetExtraSpecs{},
 		fsm.EditVolumeType{},
 		fsm.ReportStuck{},
+		fsm.ManageVolume{},
+		fsm.UnmanageVolume{},
+		fsm.RetypeVolume{},
 	} {
 		names = append(names, fmt.Sprintf("%T", cmd))
 	}
@@ -116,6 +119,7 @@ func (l *log) everything() {
 			Description: "d", Metadata: []fsm.KeyValue{{Key: "k", Value: "v"}},
 		}}, fsm.DeleteVolume{ID: "v1"})
 	l.describes()
+	l.adopts()
 	l.claimed("promoting", "site-c")
 	l.stage("promoting", fsm.VolumeResult{VolumeID: "v0", Failed: true})
 	l.do(fsm.ReportStuck{Host: n1, Stuck: true}, fsm.ReportStuck{Host: n3, Stuck: true}, fsm.ReportStuck{Host: n3})
@@ -140,6 +144,21 @@ func (l *log) describes() {
 		fsm.SetQuota{ProjectID: "p", Limits: []fsm.Limit{{Resource: "volumes", Max: 20}, {Resource: "gigabytes", Max: -1}}},
 		fsm.SetExtraSpecs{ID: "t1", Set: []fsm.KeyValue{{Key: "k", Null: true}, {Key: "b", Value: "c"}}, Drop: "b"},
 		fsm.EditVolumeType{ID: "t1", Description: &name})
+}
+
+// adopts applies every command about volumes that were there before.
+func (l *log) adopts() {
+	l.do(fsm.ManageVolume{Volume: fsm.Volume{ID: "m1", Host: n1, Reference: "lun-1", ProjectID: "p", VolumeType: fsm.DefaultTypeName}},
+		fsm.ManageVolume{Volume: fsm.Volume{ID: "m2", Host: n1, Reference: "lun-2", ProjectID: "p", Replicated: true, VolumeType: "gold"}})
+	for _, op := range l.s.Owed(n1, 100) {
+		end := l.end(op, "")
+		end.Size = 3
+		l.do(end)
+	}
+	l.do(fsm.RetypeVolume{ID: "m1", Type: "t1", Host: n1}, fsm.UnmanageVolume{ID: "m2", Host: n1})
+	l.finishOps(n1)
+	l.do(fsm.RetypeVolume{ID: "m1", Type: fsm.DefaultTypeName, Host: n2}, fsm.ResetSnapshot{ID: "s4", Status: fsm.StatusDeleting},
+		fsm.ManageVolume{Volume: fsm.Volume{ID: "m3", Host: n2, Reference: "lun-3"}})
 }
 
 func TestGolden(t *testing.T) {

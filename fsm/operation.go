@@ -14,6 +14,9 @@ const (
 	OpExtendVolume
 	OpCreateSnapshot
 	OpDeleteSnapshot
+	OpManageVolume
+	OpUnmanageVolume
+	OpRetypeVolume
 )
 
 // Operation is one driver call on a volume or snapshot that a member owes. It is
@@ -26,8 +29,10 @@ type Operation struct {
 	Host       string        `cbor:"4,keyasint"` // the member that owes it
 	VolumeID   string        `cbor:"5,keyasint"`
 	SnapshotID string        `cbor:"6,keyasint,omitempty"`
-	Size       int64         `cbor:"7,keyasint,omitempty"` // GiB that a volume is to be extended to
-	Snapshots  []string      `cbor:"8,keyasint,omitempty"` // that are deleted before their volume
+	Size       int64         `cbor:"7,keyasint,omitempty"`  // GiB that a volume is to be extended to
+	Snapshots  []string      `cbor:"8,keyasint,omitempty"`  // that are deleted before their volume, or retyped with it
+	VolumeType string        `cbor:"9,keyasint,omitempty"`  // that a volume is to get, by name
+	Replicated bool          `cbor:"10,keyasint,omitempty"` // whether volumes of that type are replicated
 }
 
 // owe records a new operation.
@@ -77,6 +82,7 @@ type EndOperation struct {
 	Epoch     uint64       `cbor:"3,keyasint"`
 	Error     string       `cbor:"4,keyasint,omitempty"`
 	Update    VolumeUpdate `cbor:"5,keyasint,omitempty"`
+	Size      int64        `cbor:"6,keyasint,omitempty"` // GiB of a volume that was adopted
 }
 
 func (EndOperation) kind() Kind { return kindEndOperation }
@@ -94,13 +100,18 @@ func (c EndOperation) apply(s *State, m Meta) error {
 		return refuse(ErrStale, fmt.Sprintf("operation %d is to be made again: failover %s is promoting", c.Operation, f.ID))
 	}
 	s.dropOperation(op)
+	c.end(s, op, cl, m)
+	return nil
+}
+
+// end commits the end of an operation that is owed no more.
+func (c EndOperation) end(s *State, op *Operation, cl *Cluster, m Meta) {
 	switch op.Kind {
-	case OpCreateVolume, OpDeleteVolume, OpExtendVolume:
+	case OpCreateVolume, OpDeleteVolume, OpExtendVolume, OpManageVolume, OpUnmanageVolume, OpRetypeVolume:
 		c.endVolume(s, op, cl, m)
 	case OpCreateSnapshot, OpDeleteSnapshot:
 		c.endSnapshot(s, op, m)
 	}
-	return nil
 }
 
 func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
@@ -110,31 +121,46 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 	}
 	before := v.PreviousStatus
 	v.PreviousStatus = ""
-	switch {
-	case op.Kind == OpDeleteVolume && c.Error == "":
-		s.dropWith(op, v)
-		return
-	case op.Kind == OpDeleteVolume:
+	switch op.Kind {
+	case OpDeleteVolume, OpUnmanageVolume:
+		if c.Error == "" {
+			s.dropWith(op, v)
+			return
+		}
 		v.Status = StatusErrorDeleting
-	case op.Kind == OpExtendVolume && c.Error != "":
-		v.Status = StatusErrorExtending
-	case op.Kind == OpExtendVolume:
-		v.Status, v.Size = StatusAvailable, op.Size
-		if before == StatusInUse {
-			v.Status = StatusInUse
-		}
-	default:
-		v.Status = StatusAvailable
-		if c.Error != "" {
-			v.Status = StatusError
-		}
-		v.FailedEpoch = 0
-		if !v.Replicated {
-			v.BackendID = intern(cl.ActiveBackendID)
-		}
+	case OpExtendVolume:
+		c.endExtend(op, v, before)
+	case OpRetypeVolume:
+		c.endRetype(s, op, v, before, cl)
+	case OpManageVolume:
+		c.endManage(s, v, cl)
+	case OpCreateVolume, OpCreateSnapshot, OpDeleteSnapshot: // snapshots do not come here
+		c.endCreate(v, cl)
 	}
 	v.update(c.Update)
 	s.putVolume(v, m)
+}
+
+func (c EndOperation) endCreate(v *Volume, cl *Cluster) {
+	v.Status = StatusAvailable
+	if c.Error != "" {
+		v.Status = StatusError
+	}
+	v.FailedEpoch = 0
+	if !v.Replicated {
+		v.BackendID = intern(cl.ActiveBackendID)
+	}
+}
+
+func (c EndOperation) endExtend(op *Operation, v *Volume, before VolumeStatus) {
+	switch {
+	case c.Error != "":
+		v.Status = StatusErrorExtending
+	case before == StatusInUse:
+		v.Status, v.Size = StatusInUse, op.Size
+	default:
+		v.Status, v.Size = StatusAvailable, op.Size
+	}
 }
 
 // dropWith drops a volume that was deleted, with its attachments and the snapshots
@@ -157,6 +183,7 @@ func (c EndOperation) endSnapshot(s *State, op *Operation, m Meta) {
 		return
 	}
 	sn := new(*old)
+	sn.Nominal = false
 	switch {
 	case op.Kind == OpDeleteSnapshot && c.Error == "":
 		s.dropSnapshot(sn)
@@ -177,13 +204,8 @@ func (s *State) abandon(host string, m Meta) {
 	for s.owesAny(host) {
 		for _, op := range s.Owed(host, maxMoved) {
 			s.dropOperation(&op)
-			switch op.Kind {
-			case OpCreateVolume, OpDeleteVolume, OpExtendVolume:
-				if cl, ok := s.clusters.Get(op.Cluster); ok {
-					c.endVolume(s, &op, cl, m)
-				}
-			case OpCreateSnapshot, OpDeleteSnapshot:
-				c.endSnapshot(s, &op, m)
+			if cl, ok := s.clusters.Get(op.Cluster); ok {
+				c.end(s, &op, cl, m)
 			}
 		}
 	}

@@ -175,6 +175,7 @@ func (h *history) check(cmd fsm.Command) {
 	}
 	h.checkFailovers()
 	h.checkOperations()
+	h.checkUsage()
 }
 
 func (h *history) checkFailovers() {
@@ -227,7 +228,9 @@ func (h *history) checkOperations() {
 				h.Errorf("%s owes %+v", svc.Host, op)
 			}
 			for _, id := range op.Snapshots {
-				owed["snapshot "+id]++
+				if op.Kind == fsm.OpDeleteVolume {
+					owed["snapshot "+id]++
+				}
 			}
 			if op.SnapshotID != "" {
 				owed["snapshot "+op.SnapshotID]++
@@ -237,19 +240,50 @@ func (h *history) checkOperations() {
 		}
 	}
 	for v := range h.s.Volumes(0) {
-		if n := owed["volume "+v.ID]; (n == 1) != busy(v.Status) || n > 1 {
+		if n := owed["volume "+v.ID]; (n == 1) != busy(v.Status, v.Nominal) || n > 1 {
 			h.Errorf("volume %s is %s, and %d operations are owed", v.ID, v.Status, n)
 		}
 		delete(owed, "volume "+v.ID)
 	}
 	for sn := range h.s.Snapshots(0) {
-		if n := owed["snapshot "+sn.ID]; (n == 1) != busy(sn.Status) || n > 1 {
+		if n := owed["snapshot "+sn.ID]; (n == 1) != busy(sn.Status, sn.Nominal) || n > 1 {
 			h.Errorf("snapshot %s is %s, and %d operations are owed", sn.ID, sn.Status, n)
 		}
 		delete(owed, "snapshot "+sn.ID)
 	}
 	if len(owed) > 0 {
 		h.Errorf("operations on what is not there: %v", owed)
+	}
+}
+
+// checkUsage holds what the state counts for projects against what they have.
+func (h *history) checkUsage() {
+	h.Helper()
+	all, ofType := map[string]fsm.Usage{}, map[[2]string]fsm.Usage{}
+	types := map[string]string{}
+	count := func(u, d fsm.Usage) fsm.Usage {
+		return fsm.Usage{Volumes: u.Volumes + d.Volumes, Snapshots: u.Snapshots + d.Snapshots, Gigabytes: u.Gigabytes + d.Gigabytes}
+	}
+	for v := range h.s.Volumes(0) {
+		types[v.ID] = v.VolumeType
+		d := fsm.Usage{Volumes: 1, Gigabytes: v.Size}
+		all[v.ProjectID] = count(all[v.ProjectID], d)
+		ofType[[2]string{v.ProjectID, v.VolumeType}] = count(ofType[[2]string{v.ProjectID, v.VolumeType}], d)
+	}
+	for sn := range h.s.Snapshots(0) {
+		d, t := fsm.Usage{Snapshots: 1, Gigabytes: sn.Size}, types[sn.VolumeID]
+		all[sn.ProjectID] = count(all[sn.ProjectID], d)
+		ofType[[2]string{sn.ProjectID, t}] = count(ofType[[2]string{sn.ProjectID, t}], d)
+	}
+	for _, project := range []string{"p", "q"} {
+		if got := h.s.Usage(project); got != all[project] {
+			h.Errorf("%s is said to have %+v, and has %+v", project, got, all[project])
+		}
+		for _, t := range []string{"n0", "n1", "n2", fsm.DefaultTypeName} {
+			if got := h.s.UsageOfType(project, t); got != ofType[[2]string{project, t}] {
+				h.Errorf("%s is said to have %+v of type %s, and has %+v", project, got, t, ofType[[2]string{project, t}])
+			}
+		}
 	}
 }
 

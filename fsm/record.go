@@ -31,17 +31,20 @@ type rarer struct {
 	snapshotID, sourceVolumeID string
 	migrationStatus            string
 	adminMetadata              []KeyValue
+	reference                  string
 	bootable, multiattach      bool
+	nominal                    bool
 }
 
 // packRarer returns nil if all of it is empty.
 func packRarer(v *Volume) *rarer {
-	if v.SnapshotID == "" && v.SourceVolumeID == "" && v.MigrationStatus == "" && len(v.AdminMetadata) == 0 && !v.Bootable && !v.Multiattach {
+	if v.SnapshotID == "" && v.SourceVolumeID == "" && v.MigrationStatus == "" && len(v.AdminMetadata) == 0 && !v.Bootable && !v.Multiattach &&
+		v.Reference == "" && !v.Nominal {
 		return nil
 	}
 	return &rarer{
 		snapshotID: v.SnapshotID, sourceVolumeID: v.SourceVolumeID, migrationStatus: v.MigrationStatus,
-		adminMetadata: v.AdminMetadata, bootable: v.Bootable, multiattach: v.Multiattach,
+		adminMetadata: v.AdminMetadata, bootable: v.Bootable, multiattach: v.Multiattach, reference: v.Reference, nominal: v.Nominal,
 	}
 }
 
@@ -84,6 +87,7 @@ func (r *record) unpack() Volume {
 	if more := r.rare.rarer; more != nil {
 		v.SnapshotID, v.SourceVolumeID, v.MigrationStatus = more.snapshotID, more.sourceVolumeID, more.migrationStatus
 		v.AdminMetadata, v.Bootable, v.Multiattach = more.adminMetadata, more.bootable, more.multiattach
+		v.Reference, v.Nominal = more.reference, more.nominal
 	}
 	return v
 }

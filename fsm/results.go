@@ -138,7 +138,7 @@ func (c SettleResults) apply(s *State, m Meta) error {
 func (s *State) merged(v *Volume) Volume {
 	out := *v
 	st, ok := s.staged.Get(v.group())
-	if !ok || st.Epoch == 0 || v.Status == StatusCreating {
+	if !ok || st.Epoch == 0 || v.unmade() {
 		return out
 	}
 	if r, ok := st.results.Get(v.ID); ok {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"slices"
 )
 
 // VolumeStatus is Cinder's status of a volume or a snapshot.
@@ -22,12 +23,16 @@ const (
 	StatusAttaching      VolumeStatus = "attaching" // reserved by hand, or its attachment is under way
 	StatusDetaching      VolumeStatus = "detaching"
 	StatusMaintenance    VolumeStatus = "maintenance"
+	StatusRetyping       VolumeStatus = "retyping"
+	StatusUnmanaging     VolumeStatus = "unmanaging"
+	StatusErrorManaging  VolumeStatus = "error_managing"
+	StatusErrorRestoring VolumeStatus = "error_restoring"
 )
 
-// busy reports whether a member owes an operation that this status announces. A
+// busy reports whether this status announces an operation that a member owes. A
 // switch leaves it standing, since the operation is made at the new site.
 func (st VolumeStatus) busy() bool {
-	return st == StatusCreating || st == StatusExtending || st == StatusDeleting
+	return slices.Contains([]VolumeStatus{StatusCreating, StatusExtending, StatusDeleting, StatusRetyping, StatusUnmanaging}, st)
 }
 
 // Volume is one volume, with the names and meanings of Cinder's fields. What a
@@ -63,6 +68,16 @@ type Volume struct {
 	Multiattach               bool              `cbor:"27,keyasint,omitempty"`
 	AdminMetadata             []KeyValue        `cbor:"28,keyasint,omitempty"` // what only administrators change, such as readonly; by key
 	MigrationStatus           string            `cbor:"29,keyasint,omitempty"`
+	Reference                 string            `cbor:"31,keyasint,omitempty"` // what it was called before it was adopted; empty if it was made here
+	Nominal                   bool              `cbor:"32,keyasint,omitempty"` // its status was set by hand: no operation is behind it
+}
+
+// busy reports whether a member owes an operation on the volume.
+func (v *Volume) busy() bool { return v.Status.busy() && !v.Nominal }
+
+// unmade reports whether the volume is not on the storage yet, or never was.
+func (v *Volume) unmade() bool {
+	return v.Status == StatusCreating && !v.Nominal || v.Reference != "" && v.Size == 0
 }
 
 func (v *Volume) group() string { return groupOf(v.Cluster, v.Host) }
@@ -97,7 +112,7 @@ func (s *State) Volume(id string) (Volume, bool) {
 func (s *State) derive(v *Volume) (out Volume, lost bool) {
 	out = s.merged(v)
 	cl, ok := s.clusters.Get(v.group())
-	if !ok || v.Status == StatusCreating {
+	if !ok || v.unmade() {
 		return out, false
 	}
 	switch {
@@ -110,8 +125,8 @@ func (s *State) derive(v *Volume) (out Volume, lost bool) {
 	default:
 		out.ReplicationStatus = cl.settledStatus()
 	}
-	if lost && !out.Status.busy() {
-		out.PreviousStatus, out.Status = out.Status, StatusError
+	if lost && !out.busy() {
+		out.PreviousStatus, out.Status, out.Nominal = out.Status, StatusError, false
 	}
 	if lost || out.Replicated {
 		out.UpdatedAt = max(out.UpdatedAt, cl.SwitchedAt)
@@ -133,11 +148,11 @@ func (s *State) VolumeCount() int { return s.volumes.Len() }
 func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
 	return func(yield func(Volume) bool) {
 		s.volumes.Scan(func(_ string, r *record) bool {
-			if !r.replicated || r.status == StatusCreating {
+			if !r.replicated {
 				return true
 			}
 			v := r.unpack()
-			if v.group() != cluster {
+			if v.unmade() || v.group() != cluster {
 				return true
 			}
 			out, _ := s.derive(&v)
@@ -152,14 +167,14 @@ func (s *State) addVolume(v *Volume) {
 	s.volumeOrder.Set(v.Index, v.ID)
 	n, _ := s.volumesIn.Get(v.group())
 	s.volumesIn.Set(v.group(), n+1)
-	s.use(v.ProjectID, Usage{Volumes: 1, Gigabytes: v.Size})
+	s.use(v.ProjectID, v.VolumeType, Usage{Volumes: 1, Gigabytes: v.Size})
 }
 
 // putVolume stores a changed record.
 func (s *State) putVolume(v *Volume, m Meta) {
 	s.dropResult(v)
 	if old, ok := s.volumes.Get(v.ID); ok && old.size != v.Size {
-		s.use(v.ProjectID, Usage{Gigabytes: v.Size - old.size})
+		s.use(v.ProjectID, v.VolumeType, Usage{Gigabytes: v.Size - old.size})
 	}
 	v.UpdatedAt = max(v.UpdatedAt, m.At)
 	s.volumes.Set(v.ID, pack(v))
@@ -167,7 +182,7 @@ func (s *State) putVolume(v *Volume, m Meta) {
 
 func (s *State) dropVolume(v *Volume) {
 	s.dropResult(v)
-	s.use(v.ProjectID, Usage{Volumes: -1, Gigabytes: -v.Size})
+	s.use(v.ProjectID, v.VolumeType, Usage{Volumes: -1, Gigabytes: -v.Size})
 	s.volumes.Delete(v.ID)
 	s.volumeOrder.Delete(v.Index)
 	if n, _ := s.volumesIn.Get(v.group()); n > 1 {
@@ -216,6 +231,24 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	if v.Size < 1 {
 		return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf("size %d must be at least 1 GiB", v.Size))
 	}
+	v.Reference = ""
+	if err := s.admitVolume(&v, m); err != nil {
+		return err
+	}
+	if err := s.checkSource(&v); err != nil {
+		return err
+	}
+	if err := s.checkQuota(&v, Usage{Volumes: 1, Gigabytes: v.Size}); err != nil {
+		return err
+	}
+	s.addVolume(&v)
+	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: v.Host, Cluster: v.group()}, m)
+	return nil
+}
+
+// admitVolume refuses a new volume that its host cannot have now, and fills in what
+// a new one starts with.
+func (s *State) admitVolume(v *Volume, m Meta) error {
 	if _, ok := s.volumes.Get(v.ID); ok {
 		return refuseField(ErrExists, "id", v.ID, fmt.Sprintf("volume %s exists already", v.ID))
 	}
@@ -232,17 +265,9 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	}
 	v.Host, v.Cluster, v.Status = svc.Host, svc.Cluster, StatusCreating
 	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
-	v.BackendID, v.FailedEpoch, v.PreviousStatus = "", 0, ""
+	v.BackendID, v.FailedEpoch, v.PreviousStatus, v.Nominal = "", 0, "", false
 	v.CreatedAt, v.UpdatedAt, v.Index = m.At, 0, m.Index
 	v.ReplicationStatus, v.MigrationStatus, v.AdminMetadata = "", "", nil
-	if err := s.checkSource(&v); err != nil {
-		return err
-	}
-	if err := s.checkQuota(v.ProjectID, Usage{Volumes: 1, Gigabytes: v.Size}); err != nil {
-		return err
-	}
-	s.addVolume(&v)
-	s.owe(&Operation{Kind: OpCreateVolume, VolumeID: v.ID, Host: svc.Host, Cluster: svc.Group()}, m)
 	return nil
 }
 
@@ -347,7 +372,7 @@ func (c DeleteVolume) apply(s *State, m Meta) error {
 	if err != nil {
 		return err
 	}
-	if seen.Status.busy() || !c.Force && (!seen.Status.deletable() || s.attached(c.ID)) {
+	if seen.busy() || !c.Force && (!seen.Status.deletable() || s.attached(c.ID)) {
 		return statusRefusal(seen.Status, "available or error or error_deleting or error_extending")
 	}
 	snapshots, err := s.cascade(c)
@@ -355,30 +380,22 @@ func (c DeleteVolume) apply(s *State, m Meta) error {
 		return err
 	}
 	op := &Operation{Kind: OpDeleteVolume, Host: s.ownerFor(v, c.Host), Snapshots: snapshots}
+	if v.unmade() {
+		op.Kind = OpUnmanageVolume // it is not ours to delete, however far its adoption got
+	}
 	return s.begin(v, StatusDeleting, op, m)
 }
 
 // deletable reports whether a volume of this status can be deleted.
 func (st VolumeStatus) deletable() bool {
-	switch st {
-	case StatusAvailable, StatusError, StatusErrorDeleting, StatusErrorExtending:
-		return true
-	case StatusCreating, StatusInUse, StatusExtending, StatusDeleting, StatusReserved, StatusAttaching, StatusDetaching, StatusMaintenance:
-	}
-	return false
+	return slices.Contains([]VolumeStatus{
+		StatusAvailable, StatusError, StatusErrorDeleting, StatusErrorExtending, StatusErrorManaging, StatusErrorRestoring,
+	}, st)
 }
 
 // cascade returns the snapshots that are deleted with a volume.
 func (s *State) cascade(c DeleteVolume) ([]string, error) {
-	var ids []string
-	busy := false
-	eachUnder(&s.snapshotsOf, c.ID, func(key string, _ struct{}) bool {
-		id := key[len(c.ID)+1:]
-		sn, ok := s.snapshots.Get(id)
-		busy = busy || ok && sn.Status.busy()
-		ids = append(ids, id)
-		return len(ids) <= maxCascade
-	})
+	ids, busy := s.snapshotsIn(c.ID)
 	switch {
 	case len(ids) == 0:
 		return nil, nil
@@ -390,6 +407,19 @@ func (s *State) cascade(c DeleteVolume) ([]string, error) {
 		return nil, refuseField(ErrTooLarge, "volume_id", c.ID, fmt.Sprintf("the volume has more than %d snapshots: delete some first", maxCascade))
 	}
 	return ids, nil
+}
+
+// snapshotsIn returns the ids of a volume's snapshots, at most one more than
+// maxCascade, and whether an operation on one of them is owed.
+func (s *State) snapshotsIn(volume string) (ids []string, busy bool) {
+	eachUnder(&s.snapshotsOf, volume, func(key string, _ struct{}) bool {
+		id := key[len(volume)+1:]
+		sn, ok := s.snapshots.Get(id)
+		busy = busy || ok && sn.busy()
+		ids = append(ids, id)
+		return len(ids) <= maxCascade
+	})
+	return ids, busy
 }
 
 // ExtendVolume asks for a volume to be grown to Size GiB.
@@ -414,7 +444,7 @@ func (c ExtendVolume) apply(s *State, m Meta) error {
 		return refuseField(ErrInvalid, "new_size", fmt.Sprint(c.Size), fmt.Sprintf(
 			"New size for extend must be greater than current size. (current: %d, extended: %d).", v.Size, c.Size))
 	}
-	if err := s.checkQuota(v.ProjectID, Usage{Gigabytes: c.Size - v.Size}); err != nil {
+	if err := s.checkQuota(v, Usage{Gigabytes: c.Size - v.Size}); err != nil {
 		return err
 	}
 	if cl, ok := s.clusters.Get(v.group()); ok {
@@ -434,7 +464,7 @@ func (s *State) begin(v *Volume, status VolumeStatus, op *Operation, m Meta) err
 	if err := s.serves(cl); err != nil {
 		return err
 	}
-	v.PreviousStatus, v.Status = v.Status, status
+	v.PreviousStatus, v.Status, v.Nominal = v.Status, status, false
 	op.VolumeID, op.Cluster = v.ID, cl.Name
 	s.putVolume(v, m)
 	s.owe(op, m)

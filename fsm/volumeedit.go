@@ -140,7 +140,8 @@ func (c EditSnapshot) apply(s *State, m Meta) error {
 
 // ResetVolume sets the status of a volume that is not as it says, as an
 // administrator asks. It is refused while an operation is owed, whose end would
-// contradict it, and for a status that announces one.
+// contradict it. A status that announces an operation is kept as [Volume.Nominal]:
+// nothing ends it, and nothing waits for its end.
 type ResetVolume struct {
 	ID              string       `cbor:"1,keyasint"`
 	Status          VolumeStatus `cbor:"2,keyasint,omitempty"`
@@ -151,15 +152,13 @@ type ResetVolume struct {
 func (ResetVolume) kind() Kind { return kindResetVolume }
 
 func (c ResetVolume) apply(s *State, m Meta) error {
-	if c.Status.busy() {
-		return refuseField(ErrInvalid, "status", string(c.Status), fmt.Sprintf("no operation would end the status %s", c.Status))
-	}
 	err := s.editVolumeWith(c.ID, m, func(v, _ *Volume) error {
-		if v.Status.busy() {
+		if v.busy() {
 			return statusRefusal(v.Status, "one that no operation is about to end")
 		}
 		if c.Status != "" {
 			v.Status, v.PreviousStatus = VolumeStatus(intern(string(c.Status))), ""
+			v.Nominal = c.Status.busy()
 		}
 		switch c.MigrationStatus {
 		case "":
@@ -191,14 +190,11 @@ func (c ResetSnapshot) apply(s *State, m Meta) error {
 	if !ok {
 		return noSnapshot(c.ID)
 	}
-	if c.Status.busy() {
-		return refuseField(ErrInvalid, "status", string(c.Status), fmt.Sprintf("no operation would end the status %s", c.Status))
-	}
-	if seen, _ := s.Snapshot(c.ID); seen.Status.busy() {
+	if seen, _ := s.Snapshot(c.ID); seen.busy() {
 		return statusRefusal(seen.Status, "one that no operation is about to end")
 	}
 	sn := new(*old)
-	sn.Status = VolumeStatus(intern(string(c.Status)))
+	sn.Status, sn.Nominal = VolumeStatus(intern(string(c.Status))), c.Status.busy()
 	s.putSnapshot(sn, m)
 	return nil
 }

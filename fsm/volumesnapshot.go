@@ -21,8 +21,12 @@ type Snapshot struct {
 	CreatedAt   Time         `cbor:"10,keyasint,omitempty"`
 	UpdatedAt   Time         `cbor:"11,keyasint,omitempty"`
 	Index       uint64       `cbor:"12,keyasint,omitempty"` // log index of its creation
+	Nominal     bool         `cbor:"14,keyasint,omitempty"` // its status was set by hand: no operation is behind it
 	Whole       bool         `cbor:"-"`                     // derived: it was made, wherever its volume is now
 }
+
+// busy reports whether a member owes an operation on the snapshot.
+func (sn *Snapshot) busy() bool { return sn.Status.busy() && !sn.Nominal }
 
 // Snapshot returns a snapshot as the committed switch of its volume's cluster
 // leaves it.
@@ -34,14 +38,14 @@ func (s *State) Snapshot(id string) (Snapshot, bool) {
 	out := *sn
 	out.Whole = sn.Status != StatusCreating && sn.Status != StatusError
 	v, ok := s.stored(sn.VolumeID)
-	if !ok || sn.Status.busy() {
+	if !ok || sn.busy() {
 		return out, true
 	}
 	if _, lost := s.derive(&v); lost {
-		out.Status = StatusError
+		out.Status, out.Nominal = StatusError, false
 	}
-	if v.Status == StatusDeleting { // with all its snapshots
-		out.Status = StatusDeleting
+	if v.Status == StatusDeleting && v.busy() { // with all its snapshots
+		out.Status, out.Nominal = StatusDeleting, false
 	}
 	return out, true
 }
@@ -90,8 +94,8 @@ func (c CreateSnapshot) apply(s *State, m Meta) error {
 		return err
 	}
 	sn.Status, sn.Size, sn.Index, sn.CreatedAt, sn.UpdatedAt = StatusCreating, v.Size, m.Index, m.At, 0
-	sn.ProjectID, sn.UserID, sn.VolumeID = intern(sn.ProjectID), intern(sn.UserID), v.ID
-	if err := s.checkQuota(sn.ProjectID, Usage{Snapshots: 1, Gigabytes: sn.Size}); err != nil {
+	sn.ProjectID, sn.UserID, sn.VolumeID, sn.Nominal = intern(sn.ProjectID), intern(sn.UserID), v.ID, false
+	if err := s.checkQuota(&Volume{ProjectID: sn.ProjectID, VolumeType: v.VolumeType}, Usage{Snapshots: 1, Gigabytes: sn.Size}); err != nil {
 		return err
 	}
 	s.addSnapshot(&sn)
@@ -129,7 +133,7 @@ func (c DeleteSnapshot) apply(s *State, m Meta) error {
 	}
 	sn, _ := s.snapshots.Get(c.ID)
 	next := new(*sn)
-	next.Status = StatusDeleting
+	next.Status, next.Nominal = StatusDeleting, false
 	s.putSnapshot(next, m)
 	s.owe(&Operation{Kind: OpDeleteSnapshot, VolumeID: v.ID, SnapshotID: sn.ID, Host: host, Cluster: cl.Name}, m)
 	return nil
@@ -140,7 +144,7 @@ func (s *State) addSnapshot(sn *Snapshot) {
 	s.snapshots.Set(sn.ID, sn)
 	s.snapshotOrder.Set(sn.Index, sn.ID)
 	s.snapshotsOf.Set(under(sn.VolumeID, sn.ID), struct{}{})
-	s.use(sn.ProjectID, Usage{Snapshots: 1, Gigabytes: sn.Size})
+	s.use(sn.ProjectID, s.typeOf(sn), Usage{Snapshots: 1, Gigabytes: sn.Size})
 }
 
 func (s *State) putSnapshot(sn *Snapshot, m Meta) {
@@ -149,7 +153,7 @@ func (s *State) putSnapshot(sn *Snapshot, m Meta) {
 }
 
 func (s *State) dropSnapshot(sn *Snapshot) {
-	s.use(sn.ProjectID, Usage{Snapshots: -1, Gigabytes: -sn.Size})
+	s.use(sn.ProjectID, s.typeOf(sn), Usage{Snapshots: -1, Gigabytes: -sn.Size})
 	s.snapshots.Delete(sn.ID)
 	s.snapshotOrder.Delete(sn.Index)
 	s.snapshotsOf.Delete(under(sn.VolumeID, sn.ID))
