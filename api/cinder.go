@@ -35,6 +35,7 @@ const (
 	withVolumeTypeID      microversion = 63
 	withConsumesQuota     microversion = 65
 	withoutForcedSnapshot microversion = 66
+	withLimitsOfProject   microversion = 39
 	withSnapshotUser      microversion = 41
 	withSnapshotGroup     microversion = 14
 )
@@ -92,6 +93,9 @@ func (s *Server) cinderRoutes() []route {
 		{method: put, path: "/v3/types/:id/extra_specs/:key", handle: s.setExtraSpec},
 		{method: del, path: "/v3/types/:id/extra_specs/:key", handle: s.dropExtraSpec},
 		{method: get, path: "/v3/os-quota-sets/:project", handle: s.showQuota},
+		{method: get, path: "/v3/os-quota-sets/:project/defaults", handle: s.quotaDefaults},
+		{method: get, path: "/v3/os-quota-class-sets/:class", handle: s.showQuotaClass},
+		{method: put, path: "/v3/os-quota-class-sets/:class", handle: s.updateQuotaClass},
 		{method: put, path: "/v3/os-quota-sets/:project", handle: s.updateQuota},
 		{method: del, path: "/v3/os-quota-sets/:project", handle: s.deleteQuota},
 		{method: get, path: "/v3/scheduler-stats/get_pools", handle: s.listPools},

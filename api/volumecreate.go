@@ -57,9 +57,6 @@ func (s *Server) createVolume(x *exchange) error {
 		return err
 	}
 	v.VolumeType, v.Replicated = volType.Name, volType.Replicated()
-	if err := checkDefaultQuota(state, x.project, v.Size); err != nil {
-		return err
-	}
 	if err := s.placeNear(state, &v, src, &volType, up); err != nil {
 		return err
 	}

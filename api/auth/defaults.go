@@ -31,7 +31,7 @@ func administration() []string {
 		"lockstep:peers:remove",
 		"volume_extension:type_create", "volume_extension:type_update", "volume_extension:type_delete",
 		"volume_extension:types_extra_specs:create", "volume_extension:types_extra_specs:update", "volume_extension:types_extra_specs:delete",
-		"volume_extension:quotas:update", "volume_extension:quotas:delete",
+		"volume_extension:quotas:update", "volume_extension:quotas:delete", "volume_extension:quota_classes:update",
 		"group:group_types:create", "group:group_types:update", "group:group_types:delete", "group:group_types_specs:create",
 		"group:group_types_specs:update", "group:group_types_specs:delete",
 	}
@@ -59,7 +59,7 @@ func observation() []string {
 		"lockstep:status", "lockstep:metrics", "lockstep:events", "lockstep:failovers:get", "lockstep:clusters:get", "lockstep:peers:get",
 		"volume_extension:services:index", "clusters:get_all", "clusters:get",
 		"scheduler_extension:scheduler_stats:get_pools", "volume_extension:capabilities",
-		"volume_extension:quotas:show", "volume_extension:hosts",
+		"volume_extension:quotas:show", "volume_extension:quota_classes:get", "volume_extension:hosts",
 	}
 }
 
@@ -86,7 +86,7 @@ func reading() []string {
 		"volume:get_all", "volume:get", "volume:get_volume_metadata", "volume:get_all_snapshots", "volume:get_snapshot",
 		"volume:get_snapshot_metadata", "volume_extension:type_get_all", "volume_extension:type_get",
 		"volume_extension:types_extra_specs:index", "volume_extension:types_extra_specs:show", "limits_extension:used_limits",
-		"volume_extension:availability_zone_list", "volume_extension:quota_classes:get", "volume_extension:volume_image_metadata:show",
+		"volume_extension:availability_zone_list", "volume_extension:volume_image_metadata:show",
 		"group:get_all", "group:get", "group:get_all_group_snapshots", "group:get_group_snapshot", "group:group_types:get",
 		"group:group_types_specs:get",
 	}

@@ -330,6 +330,7 @@ func TestCinderCalls(t *testing.T) {
 		{func() error { return c.Thaw(ctx, client.Subject{Host: "n@b"}) }, seen{"PUT", "/v3/os-services/thaw", `{"host":"n@b"}`}},
 		{func() error { return c.EnsureVolumeType(ctx, "r", map[string]string{"k": "v"}) }, seen{"POST", "/v3/types", `{"volume_type":{"extra_specs":{"k":"v"},"name":"r"}}`}},
 		{func() error { _, err := c.CreateVolume(ctx, client.VolumeRequest{Size: 2}); return err }, seen{"POST", "/v3/volumes", `{"volume":{"size":2}}`}},
+		{func() error { return c.SetDefaultQuota(ctx, map[string]int64{"volumes": -1}) }, seen{"PUT", "/v3/os-quota-class-sets/default", `{"quota_class_set":{"volumes":-1}}`}},
 		{func() error { return c.ExtendVolume(ctx, "v", 3) }, seen{"POST", "/v3/volumes/v/action", `{"os-extend":{"new_size":3}}`}},
 		{func() error { return c.DeleteVolume(ctx, "a/b") }, seen{"DELETE", "/v3/volumes/a%2Fb", ""}},
 		{func() error { _, err := c.CreateSnapshot(ctx, "v", "s"); return err }, seen{"POST", "/v3/snapshots", `{"snapshot":{"name":"s","volume_id":"v"}}`}},

@@ -56,6 +56,9 @@ func (d *deployment) fill(b *testing.B, n int) {
 	if err := d.client.EnsureVolumeType(b.Context(), "replicated", map[string]string{"replication_enabled": "<is> True"}); err != nil {
 		b.Fatal(err)
 	}
+	if err := d.client.SetDefaultQuota(b.Context(), map[string]int64{"volumes": -1, "gigabytes": -1}); err != nil {
+		b.Fatal(err)
+	}
 	d.each(b, n, 64, func(i int) error {
 		_, err := d.client.CreateVolume(b.Context(), client.VolumeRequest{Name: fmt.Sprint("v", i), Size: 1, VolumeType: "replicated"})
 		return err

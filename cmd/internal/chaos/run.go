@@ -131,6 +131,10 @@ func (w *world) startAll(ctx context.Context) error {
 			return fmt.Errorf("%s is not ready: %w", w.lab.Nodes[i].Name, err)
 		}
 	}
+	// What the clients make is bounded by mostVolumes, and not by Cinder's defaults.
+	if err := w.all.SetDefaultQuota(ctx, map[string]int64{"volumes": -1, "snapshots": -1, "gigabytes": -1}); err != nil {
+		return err
+	}
 	return w.all.EnsureVolumeType(ctx, replicatedType, map[string]string{"replication_enabled": "<is> True"})
 }
 
