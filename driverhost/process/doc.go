@@ -13,7 +13,8 @@
 //	}
 //
 // The contract between the two is driverpb/driver.proto; drivers in other languages
-// keep that. See DESIGN.md for how a process that must not work any longer is ended.
+// keep that. The DESIGN.md of driverhost says how a process is ended that must not
+// work any longer.
 //
 // The package needs Linux.
 package process
