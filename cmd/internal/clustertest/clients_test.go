@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lockstep-storage/lockstep/cmd/internal/history"
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -22,10 +24,15 @@ func (s *story) do(m *Member, r history.Request, cmd fsm.Command, accepted func(
 	}
 	within, client := s.within(), s.rnd.IntN(8)
 	s.clients.Go(func() {
-		answered := s.c.History.Begin(client, r)
-		err := s.c.Ask(m, within, cmd)
+		pending, request := s.c.History.Begin(client, r), uuid.NewString()
+		err := s.c.ask(m, within, request, cmd)
 		answer := answerOf(err)
-		answered(answer)
+		pending.End(answer)
+		if answer.Unknown {
+			s.mu.Lock()
+			s.unknown[request] = pending
+			s.mu.Unlock()
+		}
 		s.note("%s %s at %s: %v", r.Kind, r.ID, m.ID, err)
 		if answer.Code == "" && accepted != nil {
 			s.mu.Lock()
@@ -165,7 +172,7 @@ func (s *story) read(m *Member, cluster string) {
 	}
 	p, within, client := m.process, s.within(), s.rnd.IntN(8)
 	s.clients.Go(func() {
-		answered := s.c.History.Begin(client, r)
+		pending := s.c.History.Begin(client, r)
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
 		err := node.Linearize(ctx)
@@ -175,7 +182,7 @@ func (s *story) read(m *Member, cluster string) {
 			return // nobody heard the answer
 		}
 		s.stats.Add("client: linearizable read", 1)
-		answered(a)
+		pending.End(a)
 	})
 }
 

@@ -132,7 +132,7 @@ func Start(tb testing.TB, opts Options) *Cluster {
 		c.Arrays[name] = newArray(c.leases, opts.Stats)
 	}
 	c.Array = c.Arrays[opts.Clusters[0]]
-	c.oracle = newOracle(c.Arrays, opts.Stats)
+	c.oracle = newOracle(c.Arrays, opts.Stats, c.now)
 	for i := range opts.Size {
 		c.add(fmt.Sprintf("vol%d", i+1), opts.Size)
 	}

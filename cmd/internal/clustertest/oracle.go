@@ -21,16 +21,24 @@ import (
 type oracle struct {
 	arrays map[string]*Array
 	stats  *Coverage
+	now    func() time.Duration
 
 	mu         sync.Mutex
 	state      *fsm.State
 	log        []*raft.Log              // from index 1 on
-	requests   map[string]uint64        // request id -> index of its first entry
+	requests   map[string]effect        // of each request id
 	was        map[string][]fsm.Cluster // by cluster: every version, by index
 	epochs     map[string]uint64        // by process and cluster: the greatest seen
 	promised   []promise                // what clients were told is committed
 	ended      map[string]fsm.Phase     // failovers that have ended
 	violations []string
+}
+
+// effect is what has become of a request.
+type effect struct {
+	index   uint64        // of its first entry
+	by      time.Duration // when it was committed, at the latest
+	refusal error
 }
 
 // promise is an index that a client was told its request is committed at.
@@ -40,9 +48,9 @@ type promise struct {
 	what    string
 }
 
-func newOracle(arrays map[string]*Array, stats *Coverage) *oracle {
+func newOracle(arrays map[string]*Array, stats *Coverage, now func() time.Duration) *oracle {
 	return &oracle{
-		arrays: arrays, stats: stats, state: fsm.NewState(), requests: map[string]uint64{},
+		arrays: arrays, stats: stats, now: now, state: fsm.NewState(), requests: map[string]effect{},
 		was: map[string][]fsm.Cluster{}, epochs: map[string]uint64{}, ended: map[string]fsm.Phase{},
 	}
 }
@@ -127,6 +135,14 @@ func (o *oracle) finish(members []*Member, index uint64) {
 	o.stats.Add("checked: promises", len(o.promised))
 }
 
+// effectOf returns what has become of a request, if it was ever committed.
+func (o *oracle) effectOf(request string) (e effect, committed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e, committed = o.requests[request]
+	return e, committed
+}
+
 // promise notes that a client was told that its request is committed at index.
 func (o *oracle) promise(index uint64, request, what string) {
 	o.mu.Lock()
@@ -147,7 +163,7 @@ func (o *oracle) commit(e *raft.Log) {
 	}
 	before := o.state.Clone()
 	refused := o.state.Apply(meta, cmd)
-	step := step{index: e.Index, cmd: cmd, before: before, after: o.state, refused: refused != nil}
+	step := step{index: e.Index, cmd: cmd, before: before, after: o.state, refused: refused}
 	if meta.Request != "" {
 		o.g7OneEffect(meta.Request, &step)
 	}
@@ -176,12 +192,12 @@ type step struct {
 	index         uint64
 	cmd           fsm.Command
 	before, after *fsm.State
-	refused       bool
+	refused       error
 }
 
 // count notes what happened, for the coverage of a run.
 func (o *oracle) count(s *step) {
-	if s.refused {
+	if s.refused != nil {
 		o.stats.Add(fmt.Sprintf("refused: %T", s.cmd), 1)
 		return
 	}
@@ -242,7 +258,7 @@ func (o *oracle) g2OneSwitchPerEpoch(s *step, old, cl fsm.Cluster) {
 // g3NoLateEnds: what a call of an older epoch did counts for nothing.
 func (o *oracle) g3NoLateEnds(s *step) {
 	end, ok := s.cmd.(fsm.EndOperation)
-	if !ok || s.refused {
+	if !ok || s.refused != nil {
 		return
 	}
 	for cl := range s.before.Clusters() {
@@ -287,12 +303,12 @@ func (o *oracle) g6NobodySeesHalf(node string, index uint64, cl fsm.Cluster) {
 func (o *oracle) g7OneEffect(request string, s *step) {
 	first, again := o.requests[request]
 	if !again {
-		o.requests[request] = s.index
+		o.requests[request] = effect{index: s.index, by: o.now(), refusal: s.refused}
 		return
 	}
 	o.stats.Add("checked: requests committed twice", 1)
 	if !same(s.before, s.after) {
-		o.violate("G7: entry %d repeats the request of entry %d and changes the state (%T)", s.index, first, s.cmd)
+		o.violate("G7: entry %d repeats the request of entry %d and changes the state (%T)", s.index, first.index, s.cmd)
 	}
 }
 
@@ -367,7 +383,7 @@ func (o *oracle) g11StartUpWritesNothing(s *step) {
 // g12FreezeIsSymmetric: of a frozen cluster every member is disabled, and no member
 // is disabled for a freeze of a cluster that is not frozen.
 func (o *oracle) g12FreezeIsSymmetric(s *step, cl fsm.Cluster) {
-	if _, freezes := s.cmd.(fsm.SetFrozen); !freezes || s.refused {
+	if _, freezes := s.cmd.(fsm.SetFrozen); !freezes || s.refused != nil {
 		return
 	}
 	for svc := range s.after.Members(cl.Name) {
@@ -381,7 +397,7 @@ func (o *oracle) g12FreezeIsSymmetric(s *step, cl fsm.Cluster) {
 // was told; and no log says anything else.
 func (o *oracle) g13Durable(members []*Member) {
 	for _, p := range o.promised {
-		if at := o.requests[p.request]; at == 0 || at > p.index {
+		if at := o.requests[p.request].index; at == 0 || at > p.index {
 			o.violate("G13: %s was acknowledged at index %d, and is committed at %d", p.what, p.index, at)
 		}
 	}
@@ -396,7 +412,7 @@ func (o *oracle) g13Durable(members []*Member) {
 
 // g14RefusalsChangeNothing: a refused command changes no cluster.
 func (o *oracle) g14RefusalsChangeNothing(s *step) {
-	if !s.refused {
+	if s.refused == nil {
 		return
 	}
 	for old := range s.before.Clusters() {

@@ -69,12 +69,15 @@ func (c *Cluster) Eventually(what string, ok func() bool) {
 // Ask proposes a command at m, as its API would. What is acknowledged is checked in
 // the end to be committed.
 func (c *Cluster) Ask(m *Member, within time.Duration, cmd fsm.Command) error {
+	return c.ask(m, within, uuid.NewString(), cmd)
+}
+
+func (c *Cluster) ask(m *Member, within time.Duration, request string, cmd fsm.Command) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	c.mu.Lock()
 	node, p := m.Node, m.process
 	c.mu.Unlock()
-	request := uuid.NewString()
 	index, err := node.Propose(ctx, request, cmd)
 	if !p.runs() {
 		return errKilled // nobody hears of it
@@ -89,11 +92,11 @@ func (c *Cluster) Ask(m *Member, within time.Duration, cmd fsm.Command) error {
 func (c *Cluster) Failover(m *Member, target string, mode fsm.Mode) string {
 	c.tb.Helper()
 	id := uuid.NewString()
-	answered := c.History.Begin(0, history.Request{Kind: history.RequestFailover, Cluster: ClusterName, ID: id, Target: target})
+	pending := c.History.Begin(0, history.Request{Kind: history.RequestFailover, Cluster: ClusterName, ID: id, Target: target})
 	if err := c.Ask(m, 20*time.Second, fsm.RequestFailover{ID: id, Cluster: ClusterName, Target: target, Mode: mode}); err != nil {
 		c.tb.Fatalf("failover to %s: %v", target, err)
 	}
-	answered(history.Answer{})
+	pending.End(history.Answer{})
 	return id
 }
 

@@ -83,15 +83,18 @@ const (
 
 // about returns the objects that a request concerns, with their names. A failover
 // concerns its cluster and is an object of its own, which is still there when the
-// cluster has gone on.
-func (r Request) about() map[object]string {
+// cluster has gone on. Clusters are those of all failovers: who aborts one need not
+// know it.
+func (r Request) about(clusters map[string]string) map[object]string {
 	switch r.Kind {
 	case CreateVolume, DeleteVolume, ExtendVolume, ReadVolume:
 		return map[object]string{aVolume: r.ID}
 	case CreateSnapshot, DeleteSnapshot, ReadSnapshot:
 		return map[object]string{aSnapshot: r.ID}
-	case RequestFailover, AbortFailover:
+	case RequestFailover:
 		return map[object]string{aFailover: r.ID, aCluster: r.Cluster}
+	case AbortFailover:
+		return map[object]string{aFailover: r.ID, aCluster: clusters[r.ID]}
 	case ReadFailover:
 		return map[object]string{aFailover: r.ID}
 	case SetFrozen, ReadCluster:
@@ -104,6 +107,12 @@ func (r Request) about() map[object]string {
 // heard the answer of says nothing.
 func partition(history []Operation) map[string][]porcupine.Operation {
 	parts := map[string][]porcupine.Operation{}
+	clusters := map[string]string{}
+	for _, op := range history {
+		if op.Request.Kind == RequestFailover {
+			clusters[op.Request.ID] = op.Request.Cluster
+		}
+	}
 	for _, op := range history {
 		if op.Answer.Unknown && op.Request.Kind.reads() {
 			continue
@@ -112,7 +121,7 @@ func partition(history []Operation) map[string][]porcupine.Operation {
 		if op.Answer.Unknown {
 			end = math.MaxInt64
 		}
-		for about, name := range op.Request.about() {
+		for about, name := range op.Request.about(clusters) {
 			key := string(about) + " " + name
 			parts[key] = append(parts[key], porcupine.Operation{
 				ClientId: op.Client, Input: input{op.Request, about}, Call: int64(op.Begin), Output: op.Answer, Return: end,

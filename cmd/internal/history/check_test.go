@@ -176,7 +176,7 @@ func TestRecorder(t *testing.T) {
 	r := history.NewRecorder(func() time.Duration { now++; return now })
 	heard := r.Begin(1, create("v"))
 	r.Begin(2, create("w"))
-	heard(refused(fsm.ErrFrozen))
+	heard.End(refused(fsm.ErrFrozen))
 
 	got, err := json.Marshal(r.Operations())
 	want := `[{"client":1,"request":{"kind":"create volume","id":"v","size":1},"answer":{"code":"frozen"},"begin":1,"end":3},` +

@@ -40,7 +40,7 @@ func (k Kind) reads() bool {
 // Request is what a client asks for.
 type Request struct {
 	Kind    Kind   `json:"kind"`
-	Cluster string `json:"cluster,omitempty"` // of RequestFailover, AbortFailover, SetFrozen and ReadCluster
+	Cluster string `json:"cluster,omitempty"` // of RequestFailover, SetFrozen and ReadCluster
 	ID      string `json:"id,omitempty"`      // of the volume, the snapshot or the failover; never used for two things
 	Size    int64  `json:"size,omitempty"`    // GiB: of CreateVolume and ExtendVolume
 	Target  string `json:"target,omitempty"`  // of RequestFailover; never empty
@@ -71,6 +71,8 @@ type Operation struct {
 	Begin   time.Duration `json:"begin"` // since the history began, on one clock for all clients
 	End     time.Duration `json:"end"`   // meaningless if the answer is Unknown
 	Note    string        `json:"note,omitempty"`
+
+	void bool
 }
 
 // Recorder collects operations of many clients. It is safe for concurrent use.
@@ -85,25 +87,46 @@ type Recorder struct {
 // now, which must never go back.
 func NewRecorder(now func() time.Duration) *Recorder { return &Recorder{now: now} }
 
-// Begin notes that a client makes a request. The client calls end with the answer,
-// at most once; if it never does, the answer counts as unknown.
-func (r *Recorder) Begin(client int, request Request) (end func(Answer)) {
+// Begin notes that a client makes a request. The answer counts as unknown until the
+// client has it.
+func (r *Recorder) Begin(client int, request Request) *Pending {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := len(r.operations)
 	r.operations = append(r.operations, Operation{
 		Client: client, Request: request, Answer: Answer{Unknown: true}, Begin: r.now(),
 	})
-	return func(a Answer) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.operations[i].Answer, r.operations[i].End = a, r.now()
-	}
+	return &Pending{r: r, at: len(r.operations) - 1}
+}
+
+// Pending is a request whose end has yet to be noted.
+type Pending struct {
+	r  *Recorder
+	at int
+}
+
+// End notes the answer that the client has got now.
+func (p *Pending) End(a Answer) { p.Settle(a, p.r.now()) }
+
+// Settle notes what is known otherwise of a request that had no answer: which it
+// would have been, and a time at which it had its effect already. To judge a history
+// with many unknown outcomes takes exponential time.
+func (p *Pending) Settle(a Answer, by time.Duration) {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	op := &p.r.operations[p.at]
+	op.Answer, op.End = a, by
+}
+
+// Void notes that a request that had no answer has had no effect, and never will.
+func (p *Pending) Void() {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	p.r.operations[p.at].void = true
 }
 
 // Operations returns what has been recorded so far, in the order of the requests.
 func (r *Recorder) Operations() []Operation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.operations)
+	return slices.DeleteFunc(slices.Clone(r.operations), func(op Operation) bool { return op.void })
 }
