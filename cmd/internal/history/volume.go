@@ -21,7 +21,8 @@ func (v volume) next() []state {
 	case fsm.StatusDeleting:
 		return []state{volume{}, volume{status: fsm.StatusErrorDeleting, size: v.size}}
 	case fsm.StatusAvailable, fsm.StatusInUse, fsm.StatusError, fsm.StatusErrorDeleting, fsm.StatusErrorExtending,
-		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance:
+		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance,
+		fsm.StatusRetyping, fsm.StatusUnmanaging, fsm.StatusErrorManaging, fsm.StatusErrorRestoring:
 	}
 	return nil
 }
@@ -47,7 +48,8 @@ func (v volume) settled() bool {
 	case fsm.StatusAvailable, fsm.StatusError, fsm.StatusErrorDeleting, fsm.StatusErrorExtending:
 		return true
 	case fsm.StatusCreating, fsm.StatusInUse, fsm.StatusExtending, fsm.StatusDeleting,
-		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance:
+		fsm.StatusReserved, fsm.StatusAttaching, fsm.StatusDetaching, fsm.StatusMaintenance,
+		fsm.StatusRetyping, fsm.StatusUnmanaging, fsm.StatusErrorManaging, fsm.StatusErrorRestoring:
 	}
 	return false
 }
