@@ -90,7 +90,7 @@ func handler(t *testing.T, authenticator auth.Authenticator) (http.Handler, *api
 	for id, project := range map[string]string{ourVolume: ourProject, theirVolume: theirProject} {
 		n.do(t, fsm.CreateVolume{Volume: fsm.Volume{ID: id, ProjectID: project, Size: 1, Cluster: clusterAA, Host: "vol1@aa"}})
 	}
-	return s.Handler(), s
+	return checked(t, s.Handler()), s
 }
 
 // use asks for one use of a route and returns the answer.
@@ -296,7 +296,7 @@ func TestPoliciesOfAFile(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
 			r.Header.Set("X-Auth-Token", role)
 			w := httptest.NewRecorder()
-			if s.Handler().ServeHTTP(w, r); w.Code != status {
+			if checked(t, s.Handler()).ServeHTTP(w, r); w.Code != status {
 				t.Errorf("%s by %s: %d, want %d", path, role, w.Code, status)
 			}
 		}

@@ -52,7 +52,7 @@ func TestContract(t *testing.T) {
 		case st.Reset:
 			n = newNode(t)
 			n.do(t, fsm.DeleteService{Host: "solo@bb", Term: 1}) // Cinder had no such service
-			h = newServer(t, n).Handler()
+			h = checked(t, newServer(t, n).Handler())
 		case st.Settle:
 			n.finish(t)
 		case st.Work:

@@ -38,7 +38,7 @@ func openStream(t *testing.T, s *api.Server, query, lastEventID string) *stream 
 	}
 	go func() {
 		defer close(st.ended)
-		s.Handler().ServeHTTP(st, r)
+		checked(t, s.Handler()).ServeHTTP(st, r)
 	}()
 	return st
 }

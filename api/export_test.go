@@ -44,3 +44,9 @@ func CheckAccess(patterns ...string) error {
 	}
 	return checkAccess(routes)
 }
+
+// Description is what GET /v1/openapi.json answers.
+func (s *Server) Description() ([]byte, error) {
+	d, err := s.described()
+	return d.text, err
+}

@@ -44,7 +44,7 @@ func TestHealthcheck(t *testing.T) {
 		s := newServer(t, newNode(t), func(c *api.Config) {
 			c.Authenticator, c.Ready = everyRole(), func() error { return tt.reason }
 		})
-		c := &client{t: t, h: s.Handler()} // known to nobody
+		c := &client{t: t, h: checked(t, s.Handler())} // known to nobody
 		if tt.accept != "" {
 			c = c.with("Accept", tt.accept)
 		}

@@ -316,7 +316,7 @@ type client struct {
 
 func newClient(t *testing.T, s *api.Server) *client {
 	t.Helper()
-	return &client{t: t, h: s.Handler(), headers: map[string]string{
+	return &client{t: t, h: checked(t, s.Handler()), headers: map[string]string{
 		"X-Auth-Token": "admin:" + project, "OpenStack-API-Version": "volume 3.70",
 	}}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -72,6 +73,8 @@ type Server struct {
 	access  map[string]access // by method and path of a route
 	metrics *metrics
 	schemas schemas
+
+	described func() (description, error) // made when it is first asked for
 }
 
 // New returns a server. It answers an error when cfg lacks something or when its
@@ -116,6 +119,7 @@ func New(cfg Config) (*Server, error) {
 	if err := checkAccess(s.allRoutes()); err != nil {
 		return nil, err
 	}
+	s.described = sync.OnceValues(s.describe)
 	s.router = s.routes()
 	return s, nil
 }

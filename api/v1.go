@@ -21,6 +21,7 @@ func (s *Server) v1Routes() []route {
 		{method: get, path: "/v1/peers", handle: s.listPeers},
 		{method: del, path: "/v1/peers/:id", handle: s.removePeer},
 		{method: get, path: "/v1/events", waits: true, handle: s.streamEvents},
+		{method: get, path: "/v1/openapi.json", handle: s.showDescription},
 	}
 }
 
