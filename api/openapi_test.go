@@ -208,7 +208,7 @@ func TestEveryOperationIsServed(t *testing.T) {
 	for at := range document(t).operations() {
 		method, path, _ := strings.Cut(at, " ")
 		path = strings.NewReplacer("{id}", ourVolume, "{name}", "mycluster@aa", "{alias}", "os-services", "{project}", ourProject, "{project_id}", ourProject,
-			"{key}", "k", "{host}", "vol1@aa", "{method}", "term").Replace(path)
+			"{key}", "k", "{host}", "vol1@aa", "{method}", "term", "{class}", "default").Replace(path)
 		w := use(t, h, api.Use{Method: method, Path: path}, "admin:"+ourProject)
 		if w.Code == http.StatusMethodNotAllowed || strings.Contains(w.Body.String(), "The resource could not be found") || strings.Contains(w.Body.String(), "Unknown action") {
 			t.Errorf("%s: got %d %s", at, w.Code, w.Body)
