@@ -96,6 +96,8 @@ func (w *world) inject(ctx context.Context, p planned) (undo, error) {
 		return w.emptyDisk(ctx, p)
 	case OldDisk:
 		return w.oldDisk(ctx, p)
+	case PowerLoss:
+		return w.losePower(ctx, p)
 	case ClockStep:
 		return w.stepClocks(p)
 	case SiteStall:
@@ -191,10 +193,12 @@ func (w *world) network(p planned) undo {
 	}
 }
 
+var errDisk = errors.New("the disk cannot be broken here")
+
 func (w *world) eachDisk(p planned, begin, end func(*lab.Disk) error) (undo, error) {
 	for _, n := range p.nodes {
 		if !w.node(n).Disk.Breakable() {
-			return nothing, fmt.Errorf("the disk cannot be broken here")
+			return nothing, errDisk
 		}
 	}
 	back := func(context.Context) error {

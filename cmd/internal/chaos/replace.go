@@ -3,7 +3,10 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
+
+	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/lab"
 )
 
 // rejoinWithin is how long a node may take to be ready on a disk that was replaced.
@@ -82,4 +85,42 @@ func (w *world) rejoined(ctx context.Context, nodes []int) error {
 		return fmt.Errorf("%s was not ready on the disk that it got, and has its own again: %w", node.Name, err)
 	}
 	return nil
+}
+
+// losePower ends nodes as a loss of their power at one moment would: they start again
+// with what had reached their disks. All are stopped first, so that none sees another
+// come back with less than it had acknowledged.
+func (w *world) losePower(ctx context.Context, p planned) (undo, error) {
+	for _, n := range p.nodes {
+		if !w.node(n).Disk.Breakable() {
+			return nothing, errDisk
+		}
+	}
+	back := func(ctx context.Context) error { return w.start(ctx, p.nodes) }
+	for _, n := range p.nodes {
+		w.node(n).Signal(syscall.SIGSTOP, lab.Agent|lab.Drivers)
+	}
+	for _, step := range []func(*lab.Node) error{
+		func(n *lab.Node) error { return n.AwaitStopped(ctx) },
+		func(n *lab.Node) error { return n.Disk.Capture(ctx) },
+		func(n *lab.Node) error { n.Kill(); return n.AwaitEnd(ctx) },
+		func(n *lab.Node) error { return n.Disk.Revert(ctx) },
+	} {
+		for _, n := range p.nodes {
+			if err := step(w.node(n)); err != nil {
+				return w.resume(p, back), err
+			}
+		}
+	}
+	return back, nil
+}
+
+// resume is for a loss of power that got stuck: what is stopped goes on as well.
+func (w *world) resume(p planned, back undo) undo {
+	return func(ctx context.Context) error {
+		for _, n := range p.nodes {
+			w.node(n).Signal(syscall.SIGCONT, lab.Agent|lab.Drivers)
+		}
+		return back(ctx)
+	}
 }

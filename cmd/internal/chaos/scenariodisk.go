@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-storage/lockstep/api/client"
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/evidence"
 	"github.com/lockstep-storage/lockstep/cmd/internal/chaos/lab"
 )
@@ -69,6 +70,45 @@ func replaceDisk(kind Kind) func(context.Context, *world) error {
 		mend()
 		return await(ctx, convergeWithin, w.settled)
 	}
+}
+
+// losePowerOfAll takes the power of all nodes away at once, while a failover promotes.
+// It ends all the same, and nothing that was acknowledged is lost (G5, G13).
+func losePowerOfAll(ctx context.Context, w *world) error {
+	site, err := w.target(ctx)
+	if err != nil {
+		return err
+	}
+	var nodes []int
+	for _, n := range w.lab.Nodes {
+		if !n.Disk.Breakable() {
+			return fmt.Errorf("power cannot be lost: %w", errNotHere)
+		}
+		nodes = append(nodes, n.ID)
+	}
+	f, err := w.requestFailover(ctx, client.FailoverRequest{
+		Cluster: lab.Cluster, BackendID: site, Mode: client.Forced, Reason: "chaos power loss",
+	})
+	if err != nil {
+		return err
+	}
+	err = await(ctx, doneWithin, func(context.Context) error {
+		_, err := w.promoting(site, f.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	mend := w.breakIt(ctx, planned{kind: PowerLoss, nodes: nodes}, string(PowerLoss))
+	mend()
+	f, err = w.awaitFailover(ctx, f.ID, doneWithin)
+	if err != nil {
+		return err
+	}
+	if f.Phase != client.PhaseDone {
+		return fmt.Errorf("failover %s has %s: %s", f.ID, f.Phase, f.Error)
+	}
+	return await(ctx, convergeWithin, w.settled)
 }
 
 // slack is for what is slow on a busy machine: a timer, a line of a journal.

@@ -39,6 +39,7 @@ func Scenarios() []Scenario {
 		{"disk-full", fillDisks},
 		{"empty-disk", replaceDisk(EmptyDisk)},
 		{"old-disk", replaceDisk(OldDisk)},
+		{"power-loss", losePowerOfAll},
 		{"quorum-lost", loseQuorum},
 	}
 }

@@ -28,6 +28,7 @@ const (
 	DiskStall  Kind = "disk-stall"  // writes to the disk hang
 	EmptyDisk  Kind = "empty-disk"  // the node starts again with an empty disk
 	OldDisk    Kind = "old-disk"    // the node starts again with what its disk held earlier
+	PowerLoss  Kind = "power-loss"  // the node starts again with what had reached its disk
 	ClockStep  Kind = "clock-step"  // the wall clock of the agent jumps, and back later
 	SiteStall  Kind = "site-stall"  // the site in use answers no driver and no host; calls wait
 )
@@ -36,7 +37,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Kill, Stop, Pause, StopDriver, KillDriver, Partition, OneWay, Deaf, Delay, Loss,
-		DiskFull, DiskStall, EmptyDisk, OldDisk, ClockStep, SiteStall,
+		DiskFull, DiskStall, EmptyDisk, OldDisk, PowerLoss, ClockStep, SiteStall,
 	}
 }
 
@@ -60,7 +61,7 @@ func ParseKinds(list string) ([]Kind, error) {
 // others.
 func (k Kind) takesAway() bool {
 	switch k {
-	case Kill, Stop, Pause, Partition, OneWay, Deaf, DiskFull, DiskStall, EmptyDisk, OldDisk:
+	case Kill, Stop, Pause, Partition, OneWay, Deaf, DiskFull, DiskStall, EmptyDisk, OldDisk, PowerLoss:
 		return true
 	case StopDriver, KillDriver, Delay, Loss, ClockStep, SiteStall:
 	}
@@ -125,7 +126,7 @@ func draw(rnd *rand.Rand, kinds []Kind, nodes int, at time.Duration) planned {
 	p := planned{kind: kinds[rnd.IntN(len(kinds))], at: at, lasts: between(rnd, time.Second, 9*time.Second), amount: rnd.Float64()}
 	many := 1
 	switch p.kind {
-	case Kill, Stop, Pause, Partition:
+	case Kill, Stop, Pause, Partition, PowerLoss:
 		many += rnd.IntN(2)
 	case Delay, Loss:
 		many += rnd.IntN(nodes)
@@ -154,6 +155,8 @@ func (p *planned) widen(rnd *rand.Rand, nodes int) bool {
 	switch p.kind { //nolint:exhaustive // the others cannot
 	case Kill, Stop, Pause, Partition, DiskFull:
 		p.choose(rnd, nodes, nodes/2+1)
+	case PowerLoss:
+		p.choose(rnd, nodes, nodes)
 	}
 	return p.alone(nodes)
 }

@@ -40,10 +40,10 @@ func newDisk(ctx context.Context, dir string) (*Disk, error) {
 	if err := makeImage(ctx, image); err != nil {
 		return d, nil //nolint:nilerr // no tools to make one: the disk is not breakable
 	}
-	if err := run(ctx, "mount", "-o", "loop", image, d.Dir); err != nil {
-		return d, nil //nolint:nilerr // no loop devices: the disk is not breakable
-	}
 	d.image = image
+	if err := d.mount(ctx); err != nil {
+		d.image = "" // no loop devices: the disk is not breakable
+	}
 	return d, nil
 }
 

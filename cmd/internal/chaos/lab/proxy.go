@@ -160,7 +160,7 @@ func (p *proxied) connect(ctx context.Context, conn net.Conn, to place) {
 const (
 	// resend is about how long TCP waits before it sends again what was lost.
 	resend = 200 * time.Millisecond
-	// lookAgain is how often a cut is looked at.
+	// lookAgain is how often a cut is looked at, and what the kernel is about to do.
 	lookAgain = 20 * time.Millisecond
 )
 
