@@ -144,6 +144,30 @@ type Copier interface {
 	CreateVolumeFrom(ctx context.Context, req CopyRequest) (VolumeUpdate, error)
 }
 
+// Adopter is what a driver needs to take over what is on the storage without having
+// been made through it, and to leave volumes there when they are given up.
+type Adopter interface {
+	// ManageVolume makes what the reference names a volume: nothing of it is copied.
+	// A reference that names nothing, or what must not be taken, is refused and
+	// changes nothing. One that was taken for this volume already is success.
+	ManageVolume(ctx context.Context, req ManageVolumeRequest) (ManagedVolume, error)
+
+	// UnmanageVolume leaves a volume where it can be adopted again, and forgets it.
+	// It is success for a volume that is not there.
+	UnmanageVolume(ctx context.Context, req VolumeRequest) error
+
+	// ManageableVolumes lists what could be adopted at the site in use, by
+	// reference. It changes nothing.
+	ManageableVolumes(ctx context.Context) ([]Manageable, error)
+}
+
+// Retyper is what a driver needs for volumes that start or stop being replicated.
+type Retyper interface {
+	// RetypeVolume makes a volume and its snapshots replicated or not. A snapshot
+	// that is not there is left out.
+	RetypeVolume(ctx context.Context, req RetypeVolumeRequest) error
+}
+
 // Demoter is what a driver needs for planned switchovers that lose nothing.
 type Demoter interface {
 	// Demote copies what the secondary does not have yet and makes the site
@@ -178,6 +202,34 @@ type ExtendVolumeRequest struct {
 	Token      Token
 	Volume     Volume
 	NewSizeGiB int64 // greater than Volume.SizeGiB
+}
+
+// ManageVolumeRequest asks for something to be taken over as a volume.
+type ManageVolumeRequest struct {
+	Token     Token
+	Volume    Volume // its size is not known yet
+	Reference string // what the storage calls it, as [Adopter.ManageableVolumes] does
+}
+
+// ManagedVolume is what a driver says of a volume that it has taken over.
+type ManagedVolume struct {
+	VolumeUpdate
+	SizeGiB int64 // at least 1
+}
+
+// Manageable is something on the storage that could be adopted.
+type Manageable struct {
+	Reference string `json:"reference"`
+	SizeGiB   int64  `json:"size_gib"`         // that it would have as a volume
+	Unsafe    string `json:"unsafe,omitempty"` // why it must not be adopted, for people; empty if it may be
+}
+
+// RetypeVolumeRequest asks for a volume to be replicated or not.
+type RetypeVolumeRequest struct {
+	Token      Token
+	Volume     Volume   // as it is
+	Replicated bool     // as it is to be
+	Snapshots  []string // ids of its snapshots
 }
 
 // SnapshotRequest asks for something to be done to one snapshot.
@@ -262,6 +314,12 @@ var (
 
 	// ErrNoCopies: the driver is no [Copier].
 	ErrNoCopies = errors.New("the driver makes no volumes of others")
+
+	// ErrNoAdoption: the driver is no [Adopter].
+	ErrNoAdoption = errors.New("the driver adopts nothing")
+
+	// ErrNoRetype: the driver is no [Retyper].
+	ErrNoRetype = errors.New("the driver cannot change whether a volume is replicated")
 
 	// ErrBusy: the volume is in use in a way that forbids the call.
 	ErrBusy = errors.New("volume is busy")

@@ -310,6 +310,22 @@ func (d *driver) DeleteSnapshot(ctx context.Context, req driverhost.SnapshotRequ
 	return d.call(ctx, "unsnapshot", req.Snapshot.ID)
 }
 
+func (d *driver) ManageVolume(ctx context.Context, req driverhost.ManageVolumeRequest) (driverhost.ManagedVolume, error) {
+	return driverhost.ManagedVolume{SizeGiB: 7}, d.call(ctx, "manage", fmt.Sprintf("%s as %s@%d", req.Reference, req.Volume.ID, req.Token.Epoch))
+}
+
+func (d *driver) UnmanageVolume(ctx context.Context, req driverhost.VolumeRequest) error {
+	return d.call(ctx, "unmanage", req.Volume.ID)
+}
+
+func (d *driver) ManageableVolumes(ctx context.Context) ([]driverhost.Manageable, error) {
+	return []driverhost.Manageable{{Reference: "lun", SizeGiB: 7}}, d.call(ctx, "manageable", "")
+}
+
+func (d *driver) RetypeVolume(ctx context.Context, req driverhost.RetypeVolumeRequest) error {
+	return d.call(ctx, "retype", fmt.Sprintf("%s %v %q", req.Volume.ID, req.Replicated, req.Snapshots))
+}
+
 func (d *driver) Stats(context.Context) (driverhost.Stats, error) {
 	return driverhost.Stats{TotalCapacityGiB: 7}, nil
 }

@@ -110,10 +110,10 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 	if err != nil {
 		return err
 	}
-	var update VolumeUpdate
+	var did ManagedVolume
 	failure := errPoison
 	if w.losses(op.ID) < maxLosses {
-		update, failure = w.callVolume(admitted, driver, op, token)
+		did, failure = w.callVolume(admitted, driver, op, token)
 	}
 	cancelled := context.Cause(admitted)
 	leave()
@@ -128,7 +128,7 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 	case errors.Is(failure, ErrFenced):
 		return failure
 	}
-	end := fsm.EndOperation{Operation: op.ID, Host: w.svc.Host, Epoch: token.Epoch, Update: updateOf(update)}
+	end := fsm.EndOperation{Operation: op.ID, Host: w.svc.Host, Epoch: token.Epoch, Update: updateOf(did.VolumeUpdate), Size: did.SizeGiB}
 	if failure != nil {
 		end.Error = text(failure.Error())
 		w.logger.Warn("volume operation failed", "operation", op.ID, "volume", op.VolumeID, "error", failure)
@@ -144,24 +144,31 @@ func (w *worker) tryOperation(ctx context.Context, driver Driver, op fsm.Operati
 // errPoison ends an operation that no driver process survives.
 var errPoison = fmt.Errorf("the driver's process ended %d times during this call", maxLosses)
 
-func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation, token Token) (VolumeUpdate, error) {
+// callVolume makes the driver's call of an operation. A size is known only of what
+// was adopted.
+func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation, token Token) (did ManagedVolume, err error) {
 	var v fsm.Volume
 	w.cfg.State.View(func(s *fsm.State) { v, _ = s.Volume(op.VolumeID) })
 	volume := VolumeRequest{Token: token, Volume: volumeOf(v)}
 	snapshot := SnapshotRequest{Token: token, Snapshot: Snapshot{ID: op.SnapshotID, Volume: volume.Volume}}
 	switch op.Kind {
 	case fsm.OpCreateVolume:
-		return createVolume(ctx, driver, &v, volume)
+		did.VolumeUpdate, err = createVolume(ctx, driver, &v, volume)
+		return did, err
 	case fsm.OpDeleteVolume:
-		return VolumeUpdate{}, deleteVolume(ctx, driver, op.Snapshots, volume)
+		return did, deleteVolume(ctx, driver, op.Snapshots, volume)
 	case fsm.OpExtendVolume:
-		return VolumeUpdate{}, driver.ExtendVolume(ctx, ExtendVolumeRequest{Token: token, Volume: volume.Volume, NewSizeGiB: op.Size})
+		return did, driver.ExtendVolume(ctx, ExtendVolumeRequest{Token: token, Volume: volume.Volume, NewSizeGiB: op.Size})
 	case fsm.OpCreateSnapshot:
-		return VolumeUpdate{}, driver.CreateSnapshot(ctx, snapshot)
+		return did, driver.CreateSnapshot(ctx, snapshot)
 	case fsm.OpDeleteSnapshot:
-		return VolumeUpdate{}, driver.DeleteSnapshot(ctx, snapshot)
+		return did, driver.DeleteSnapshot(ctx, snapshot)
+	case fsm.OpManageVolume, fsm.OpUnmanageVolume:
+		return adopt(ctx, driver, op.Kind, &v, volume)
+	case fsm.OpRetypeVolume:
+		return did, retypeVolume(ctx, driver, op, volume)
 	}
-	return VolumeUpdate{}, fmt.Errorf("operation of kind %d: %w", op.Kind, fsm.ErrInvalid)
+	return did, fmt.Errorf("operation of kind %d: %w", op.Kind, fsm.ErrInvalid)
 }
 
 // createVolume makes a volume, empty or of what it is to be made of.
@@ -178,6 +185,36 @@ func createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeR
 		from.SourceVolume, from.Snapshot = "", v.SnapshotID
 	}
 	return copier.CreateVolumeFrom(ctx, from)
+}
+
+// adopt takes a volume over, or leaves it to others.
+func adopt(ctx context.Context, driver Driver, kind fsm.OperationKind, v *fsm.Volume, req VolumeRequest) (did ManagedVolume, err error) {
+	adopter, ok := driver.(Adopter)
+	switch {
+	case !ok:
+		err = ErrNoAdoption
+	case kind == fsm.OpUnmanageVolume:
+		err = adopter.UnmanageVolume(ctx, req)
+	default:
+		return adopter.ManageVolume(ctx, ManageVolumeRequest{Token: req.Token, Volume: req.Volume, Reference: v.Reference})
+	}
+	if errors.Is(err, ErrNoAdoption) && kind == fsm.OpUnmanageVolume && v.Size == 0 {
+		err = nil // it never could be taken
+	}
+	return did, err
+}
+
+// retypeVolume asks the driver for what the new type means for the storage: nothing,
+// unless it changes whether the volume is replicated.
+func retypeVolume(ctx context.Context, driver Driver, op fsm.Operation, req VolumeRequest) error {
+	if op.Replicated == req.Volume.Replicated {
+		return nil
+	}
+	retyper, ok := driver.(Retyper)
+	if !ok {
+		return ErrNoRetype
+	}
+	return retyper.RetypeVolume(ctx, RetypeVolumeRequest{Token: req.Token, Volume: req.Volume, Replicated: op.Replicated, Snapshots: op.Snapshots})
 }
 
 // deleteVolume deletes a volume after its snapshots.

@@ -27,6 +27,11 @@ func TestOperationsReachTheDriver(t *testing.T) {
 		"create fails":  {call: "create w@1", ask: []fsm.Command{fsm.CreateVolume{Volume: fsm.Volume{ID: "w", Size: 1, Host: hostName}}}, answer: errBroken, status: fsm.StatusError},
 		"delete fails":  {call: "delete v", ask: []fsm.Command{fsm.DeleteVolume{ID: "v"}}, answer: driverhost.ErrBusy, status: fsm.StatusErrorDeleting},
 		"extend fails":  {call: "extend v to 2", ask: []fsm.Command{fsm.ExtendVolume{ID: "v", Size: 2}}, answer: errBroken, status: fsm.StatusErrorExtending},
+		"manage":        {call: "manage lun as w@1", ask: []fsm.Command{fsm.ManageVolume{Volume: fsm.Volume{ID: "w", Host: hostName, Reference: "lun"}}}, status: fsm.StatusAvailable},
+		"manage fails":  {call: "manage lun as w@1", ask: []fsm.Command{fsm.ManageVolume{Volume: fsm.Volume{ID: "w", Host: hostName, Reference: "lun"}}}, answer: errBroken, status: fsm.StatusError},
+		"unmanage":      {call: "unmanage v", ask: []fsm.Command{fsm.UnmanageVolume{ID: "v"}}},
+		"retype":        {call: `retype v true []`, ask: retypes(), status: fsm.StatusAvailable},
+		"retype fails":  {call: `retype v true []`, ask: retypes(), answer: errBroken, status: fsm.StatusAvailable},
 		"take snapshot": {call: "snapshot s", ask: []fsm.Command{fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: "s", VolumeID: "v"}}}, status: fsm.StatusAvailable},
 	}
 	for name, test := range tests {
@@ -53,6 +58,67 @@ func TestOperationsReachTheDriver(t *testing.T) {
 			}
 		})
 	}
+}
+
+func retypes() []fsm.Command {
+	return []fsm.Command{
+		fsm.CreateVolumeType{Type: fsm.VolumeType{ID: "t", Name: "gold", ExtraSpecs: []fsm.KeyValue{{Key: "replication_enabled", Value: "<is> True"}}}},
+		fsm.RetypeVolume{ID: "v", Type: "gold"},
+	}
+}
+
+// A retype that means nothing for the storage does not ask the driver.
+func TestRetypeThatTheStorageNeedNotKnowOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := member(t)
+		n.create("v")
+		n.must(fsm.CreateVolumeType{Type: fsm.VolumeType{ID: "t", Name: "tin"}}, fsm.RetypeVolume{ID: "v", Type: "tin"})
+		synctest.Wait()
+		if v := n.volume("v"); v.VolumeType != "tin" || v.Status != fsm.StatusAvailable || n.count("retype") != 0 {
+			t.Errorf("the volume is %s of type %q after %q", v.Status, v.VolumeType, n.heard())
+		}
+	})
+}
+
+// What could be adopted is asked of the driver at the gate: not without a lease, not
+// during a failover, but while frozen.
+func TestManageable(t *testing.T) {
+	t.Parallel()
+	list := func(t *testing.T, n *node) ([]driverhost.Manageable, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return n.host.Manageable(ctx, clusterName)
+	}
+	bubble(t, "lists what the driver says", func(t *testing.T) {
+		n := member(t)
+		n.must(fsm.SetFrozen{Cluster: clusterName, Frozen: true})
+		synctest.Wait()
+		if got, err := list(t, n); err != nil || len(got) != 1 || got[0].Reference != "lun" {
+			t.Errorf("got %v, %v", got, err)
+		}
+		if _, err := n.host.Manageable(t.Context(), "x@y"); fsm.CodeOf(err) != fsm.ErrNotFound {
+			t.Errorf("a cluster that is not here: %v", err)
+		}
+	})
+	bubble(t, "says why not, without a lease", func(t *testing.T) {
+		n := member(t)
+		n.lease.lapse()
+		synctest.Wait()
+		if got, err := list(t, n); err == nil {
+			t.Errorf("got %v", got)
+		}
+		if n.count("manageable") != 0 {
+			t.Error("the driver was asked without a lease")
+		}
+	})
+	bubble(t, "waits no longer than who asks", func(t *testing.T) {
+		n := member(t)
+		n.on("manageable", untilCancelled)
+		if got, err := list(t, n); err == nil {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 func TestOperationIsMadeAgain(t *testing.T) {

@@ -33,13 +33,14 @@ type worker struct {
 	stuck  *bool          // whether processes of a driver cannot be ended; nil: nobody has looked yet
 	noted  chan struct{}  // closed and replaced when stuck changes
 
+	lookups chan lookup   // questions to the open driver
 	suspect chan struct{} // of capacity one: held by the operation with losses whose call runs
 }
 
 func newWorker(cfg Config, svc Service) *worker {
 	return &worker{
 		svc: svc, cfg: cfg, gate: newGate(svc.Host, cfg.State, svc.Lease),
-		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1), noted: make(chan struct{}),
+		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1), lookups: make(chan lookup), noted: make(chan struct{}),
 	}
 }
 
@@ -174,6 +175,7 @@ func (w *worker) serve(ctx context.Context, driver Driver) error {
 	}
 	wg.Go(func() { w.operate(ctx, driver) })
 	wg.Go(func() { w.measure(ctx, driver) })
+	wg.Go(func() { w.answerLookups(ctx, driver) })
 
 	pause := newBackoff(w.cfg.Retry)
 	var last fsm.Task

@@ -89,6 +89,7 @@ type Call uint8
 const (
 	CallVolume Call = iota + 1 // creates, deletes, grows or takes a snapshot of something
 	CallFreeze                 // tells the driver of a freeze or thaw
+	CallLook                   // reads what is at the site in use, and changes nothing
 )
 
 // Admit is what the gate asks of the state, each time, since a gate that

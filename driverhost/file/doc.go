@@ -12,6 +12,8 @@
 //	volumes/        volume-<id>, writable at the site in use
 //	snapshots/      snapshot-<id>, complete copies
 //	meta/           one sidecar per volume and snapshot
+//	import/         what can be adopted, and what was given up
+//	retyped         written anew when volumes start or stop being replicated
 //	deleted/<site>/ what that site still has to delete
 //	replicas/       what replication brought, complete and unused
 //	maps/           the block checksums of each replica

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 )
 
-// A sidecar is what a site remembers of a volume or snapshot besides its bytes.
-// It never changes, and it is written before the file that it belongs to.
+// A sidecar is what a site remembers of a volume or snapshot besides its bytes. It
+// is written before the file that it belongs to, and changes only when the volume
+// starts or stops being replicated (see retyped).
 type sidecar struct {
 	Name       string `json:"name"`   // volume-<id> or snapshot-<id>
 	Volume     string `json:"volume"` // id; of a snapshot, of its volume
 	Replicated bool   `json:"replicated"`
+	Reference  string `json:"reference,omitempty"` // its name in import/ before it was adopted
 }
 
 func decodeSidecar(data []byte) (sidecar, error) {

@@ -143,6 +143,9 @@ func (p *pair) sourceHolds() error {
 // copyAll brings all replicas up to date. An error with one does not keep the
 // others from it.
 func (p *pair) copyAll(ctx context.Context) error {
+	if err := p.recallRetypes(); err != nil {
+		return err
+	}
 	names, damaged := p.src.replicated(p.known)
 	present, err := listNames(p.dst.file("replicas"), isName)
 	if err != nil {
@@ -187,9 +190,21 @@ func (p *pair) finish(ctx context.Context, started time.Time, failed error) erro
 	})
 }
 
+// recallRetypes forgets which names are replicated when that may have changed.
+func (p *pair) recallRetypes() error {
+	note, err := p.src.retypes()
+	if err != nil {
+		return err
+	}
+	if note != p.retyped {
+		p.known, p.retyped = make(map[string]bool), note
+	}
+	return nil
+}
+
 // replicated lists the volumes and snapshots of a site that are to be
-// replicated, and says which sidecar it could not read, if any. Sidecars do not
-// change: known spares reading them again.
+// replicated, and says which sidecar it could not read, if any. Known spares
+// reading them again as long as none of them changes.
 func (s *site) replicated(known map[string]bool) (list []string, damaged error) {
 	names, err := listNames(s.file("meta"), isName)
 	if err != nil {

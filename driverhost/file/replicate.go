@@ -43,6 +43,7 @@ type memory struct {
 	at       driverhost.Token
 	seen     map[string]stamp // of sources whose replica is equal
 	known    map[string]bool  // whether a name is replicated
+	retyped  string           // what the source's note on retypes held when that was learnt
 }
 
 func newMemory() *memory {

@@ -158,7 +158,7 @@ func (s *site) alone(sites map[string]*site) bool {
 }
 
 func (s *site) makeDirs() error {
-	for _, dir := range []string{"volumes", "snapshots", "meta", "replicas", "maps", "staging"} {
+	for _, dir := range []string{"volumes", "snapshots", "meta", "replicas", "maps", "staging", importDir} {
 		if err := os.MkdirAll(s.file(dir), 0o700); err != nil {
 			return err
 		}

@@ -183,6 +183,29 @@ func (d *tested) Close() error {
 
 type capable struct{ *tested }
 
+func (c capable) ManageVolume(_ context.Context, req driverhost.ManageVolumeRequest) (driverhost.ManagedVolume, error) {
+	c.note(fmt.Sprintf("manage %+v", req))
+	return driverhost.ManagedVolume{SizeGiB: 3, VolumeUpdate: driverhost.VolumeUpdate{ProviderID: "p"}}, nil
+}
+
+func (c capable) UnmanageVolume(_ context.Context, req driverhost.VolumeRequest) error {
+	c.note(fmt.Sprintf("unmanage %+v", req))
+	return nil
+}
+
+func (c capable) ManageableVolumes(context.Context) ([]driverhost.Manageable, error) {
+	var all []driverhost.Manageable
+	for i := range 12_000 { // more than fit into one message
+		all = append(all, driverhost.Manageable{Reference: fmt.Sprintf("lun-%0200d\xff", i), SizeGiB: 1, Unsafe: "busy"})
+	}
+	return all, nil
+}
+
+func (c capable) RetypeVolume(_ context.Context, req driverhost.RetypeVolumeRequest) error {
+	c.note(fmt.Sprintf("retype %+v", req))
+	return nil
+}
+
 // Failover answers for every volume, and fails those whose name says so.
 func (c capable) Failover(_ context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
 	switch req.ID {

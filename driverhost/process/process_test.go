@@ -202,6 +202,60 @@ func TestCallsReachTheDriver(t *testing.T) {
 	await(t, dir, "close")
 }
 
+func TestAdoptionReachesTheDriver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, _ := opened(t, config(dir, ""), leased(time.Minute), nil)
+	adopter, retyper := adopts(t, d)
+	token, v := driverhost.Token{Epoch: 3, Claim: 9}, driverhost.Volume{ID: "v", Replicated: true}
+	manage := driverhost.ManageVolumeRequest{Token: token, Volume: v, Reference: "lun"}
+	if did, err := adopter.ManageVolume(t.Context(), manage); err != nil || did.SizeGiB != 3 || did.ProviderID != "p" {
+		t.Errorf("manage: %+v, %v", did, err)
+	}
+	unmanage := driverhost.VolumeRequest{Token: token, Volume: v}
+	retype := driverhost.RetypeVolumeRequest{Token: token, Volume: v, Replicated: true, Snapshots: []string{"a", "b"}}
+	if err := errors.Join(adopter.UnmanageVolume(t.Context(), unmanage), retyper.RetypeVolume(t.Context(), retype)); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{fmt.Sprintf("manage %+v", manage), fmt.Sprintf("unmanage %+v", unmanage), fmt.Sprintf("retype %+v", retype)} {
+		await(t, dir, want)
+	}
+	all, err := adopter.ManageableVolumes(t.Context())
+	if err != nil || len(all) != 12_000 || all[11_999] != (driverhost.Manageable{Reference: fmt.Sprintf("lun-%0200d\ufffd", 11_999), SizeGiB: 1, Unsafe: "busy"}) {
+		t.Errorf("list: %d, %v", len(all), err)
+	}
+}
+
+func adopts(t *testing.T, d driverhost.Driver) (driverhost.Adopter, driverhost.Retyper) {
+	t.Helper()
+	adopter, ok := d.(driverhost.Adopter)
+	retyper, also := d.(driverhost.Retyper)
+	if !ok || !also {
+		t.Fatal("a driver in a process adopts nothing")
+	}
+	return adopter, retyper
+}
+
+// A driver that cannot is not asked: a call that it does not know would end it.
+func TestADriverThatAdoptsNothingSurvivesBeingAsked(t *testing.T) {
+	t.Parallel()
+	d, _ := opened(t, config(t.TempDir(), `, "lacks": true`), leased(time.Minute), nil)
+	adopter, retyper := adopts(t, d)
+	_, manage := adopter.ManageVolume(t.Context(), driverhost.ManageVolumeRequest{})
+	_, list := adopter.ManageableVolumes(t.Context())
+	for name, err := range map[string]error{"manage": manage, "list": list, "unmanage": adopter.UnmanageVolume(t.Context(), driverhost.VolumeRequest{})} {
+		if !errors.Is(err, driverhost.ErrNoAdoption) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := retyper.RetypeVolume(t.Context(), driverhost.RetypeVolumeRequest{}); !errors.Is(err, driverhost.ErrNoRetype) {
+		t.Errorf("retype: %v", err)
+	}
+	if err := create(t.Context(), d, "v"); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func TestErrorsKeepTheirMeaning(t *testing.T) {
 	t.Parallel()
 	d, _ := opened(t, config(t.TempDir(), ""), leased(time.Minute), nil)

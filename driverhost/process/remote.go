@@ -27,6 +27,8 @@ func (r *remote) open(ctx context.Context, req driverhost.OpenRequest) (driverho
 	if err != nil {
 		return nil, err
 	}
+	r.adopts = slices.Contains(all, driverpb.Capability_CAPABILITY_MANAGE)
+	r.retypes = slices.Contains(all, driverpb.Capability_CAPABILITY_RETYPE)
 	return r.with(
 		slices.Contains(all, driverpb.Capability_CAPABILITY_ACTIVE_ACTIVE),
 		slices.Contains(all, driverpb.Capability_CAPABILITY_DEMOTE),

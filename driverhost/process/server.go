@@ -178,6 +178,12 @@ func capabilitiesOf(driver driverhost.Driver) (all []driverpb.Capability) {
 	if _, ok := driver.(driverhost.HostFailover); ok {
 		all = append(all, driverpb.Capability_CAPABILITY_FAILOVER_HOST)
 	}
+	if _, ok := driver.(driverhost.Adopter); ok {
+		all = append(all, driverpb.Capability_CAPABILITY_MANAGE)
+	}
+	if _, ok := driver.(driverhost.Retyper); ok {
+		all = append(all, driverpb.Capability_CAPABILITY_RETYPE)
+	}
 	return all
 }
 

@@ -158,6 +158,8 @@ const (
 	Capability_CAPABILITY_ACTIVE_ACTIVE Capability = 1 // Failover and FailoverCompleted: to serve in a cluster with replication targets
 	Capability_CAPABILITY_DEMOTE        Capability = 2 // Demote: planned switchovers that lose nothing
 	Capability_CAPABILITY_FAILOVER_HOST Capability = 3 // FailoverHost: to fail over outside clusters
+	Capability_CAPABILITY_MANAGE        Capability = 4 // ManageVolume, UnmanageVolume and ManageableVolumes: to adopt what is there
+	Capability_CAPABILITY_RETYPE        Capability = 5 // RetypeVolume: volumes that start or stop being replicated
 )
 
 // Enum value maps for Capability.
@@ -167,12 +169,16 @@ var (
 		1: "CAPABILITY_ACTIVE_ACTIVE",
 		2: "CAPABILITY_DEMOTE",
 		3: "CAPABILITY_FAILOVER_HOST",
+		4: "CAPABILITY_MANAGE",
+		5: "CAPABILITY_RETYPE",
 	}
 	Capability_value = map[string]int32{
 		"CAPABILITY_UNSPECIFIED":   0,
 		"CAPABILITY_ACTIVE_ACTIVE": 1,
 		"CAPABILITY_DEMOTE":        2,
 		"CAPABILITY_FAILOVER_HOST": 3,
+		"CAPABILITY_MANAGE":        4,
+		"CAPABILITY_RETYPE":        5,
 	}
 )
 
@@ -1634,6 +1640,493 @@ func (x *DeleteSnapshotResponse) GetFailure() *Failure {
 	return nil
 }
 
+type ManageVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Volume        *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`       // its size is not known yet
+	Reference     string                 `protobuf:"bytes,3,opt,name=reference,proto3" json:"reference,omitempty"` // what the storage calls it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManageVolumeRequest) Reset() {
+	*x = ManageVolumeRequest{}
+	mi := &file_driver_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManageVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManageVolumeRequest) ProtoMessage() {}
+
+func (x *ManageVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManageVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ManageVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ManageVolumeRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *ManageVolumeRequest) GetVolume() *Volume {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
+func (x *ManageVolumeRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+type ManageVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failure       *Failure               `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // absent: done
+	Update        *VolumeUpdate          `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
+	SizeGib       int64                  `protobuf:"varint,3,opt,name=size_gib,json=sizeGib,proto3" json:"size_gib,omitempty"` // 1 or more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManageVolumeResponse) Reset() {
+	*x = ManageVolumeResponse{}
+	mi := &file_driver_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManageVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManageVolumeResponse) ProtoMessage() {}
+
+func (x *ManageVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManageVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ManageVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ManageVolumeResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *ManageVolumeResponse) GetUpdate() *VolumeUpdate {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *ManageVolumeResponse) GetSizeGib() int64 {
+	if x != nil {
+		return x.SizeGib
+	}
+	return 0
+}
+
+type UnmanageVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Volume        *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnmanageVolumeRequest) Reset() {
+	*x = UnmanageVolumeRequest{}
+	mi := &file_driver_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnmanageVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnmanageVolumeRequest) ProtoMessage() {}
+
+func (x *UnmanageVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnmanageVolumeRequest.ProtoReflect.Descriptor instead.
+func (*UnmanageVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UnmanageVolumeRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *UnmanageVolumeRequest) GetVolume() *Volume {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
+type UnmanageVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failure       *Failure               `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // absent: done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnmanageVolumeResponse) Reset() {
+	*x = UnmanageVolumeResponse{}
+	mi := &file_driver_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnmanageVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnmanageVolumeResponse) ProtoMessage() {}
+
+func (x *UnmanageVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnmanageVolumeResponse.ProtoReflect.Descriptor instead.
+func (*UnmanageVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *UnmanageVolumeResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+type ManageableVolumesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManageableVolumesRequest) Reset() {
+	*x = ManageableVolumesRequest{}
+	mi := &file_driver_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManageableVolumesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManageableVolumesRequest) ProtoMessage() {}
+
+func (x *ManageableVolumesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManageableVolumesRequest.ProtoReflect.Descriptor instead.
+func (*ManageableVolumesRequest) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ManageableVolumesRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// ManageableVolumesResponse is one part of the list. A stream without a message, or
+// that does not end with the status OK, is no answer.
+type ManageableVolumesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failure       *Failure               `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // absent in every message: done
+	Volumes       []*ManageableVolume    `protobuf:"bytes,2,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManageableVolumesResponse) Reset() {
+	*x = ManageableVolumesResponse{}
+	mi := &file_driver_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManageableVolumesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManageableVolumesResponse) ProtoMessage() {}
+
+func (x *ManageableVolumesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManageableVolumesResponse.ProtoReflect.Descriptor instead.
+func (*ManageableVolumesResponse) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ManageableVolumesResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *ManageableVolumesResponse) GetVolumes() []*ManageableVolume {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+// ManageableVolume is something on the storage that could be adopted.
+type ManageableVolume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	SizeGib       int64                  `protobuf:"varint,2,opt,name=size_gib,json=sizeGib,proto3" json:"size_gib,omitempty"` // that it would have as a volume
+	Unsafe        string                 `protobuf:"bytes,3,opt,name=unsafe,proto3" json:"unsafe,omitempty"`                   // why it must not be adopted, for people; empty if it may be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ManageableVolume) Reset() {
+	*x = ManageableVolume{}
+	mi := &file_driver_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ManageableVolume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ManageableVolume) ProtoMessage() {}
+
+func (x *ManageableVolume) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ManageableVolume.ProtoReflect.Descriptor instead.
+func (*ManageableVolume) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ManageableVolume) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ManageableVolume) GetSizeGib() int64 {
+	if x != nil {
+		return x.SizeGib
+	}
+	return 0
+}
+
+func (x *ManageableVolume) GetUnsafe() string {
+	if x != nil {
+		return x.Unsafe
+	}
+	return ""
+}
+
+type RetypeVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Volume        *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`                              // as it is
+	Replicated    bool                   `protobuf:"varint,3,opt,name=replicated,proto3" json:"replicated,omitempty"`                     // as it is to be
+	SnapshotIds   []string               `protobuf:"bytes,4,rep,name=snapshot_ids,json=snapshotIds,proto3" json:"snapshot_ids,omitempty"` // of the volume; one that is not there is left out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetypeVolumeRequest) Reset() {
+	*x = RetypeVolumeRequest{}
+	mi := &file_driver_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetypeVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetypeVolumeRequest) ProtoMessage() {}
+
+func (x *RetypeVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetypeVolumeRequest.ProtoReflect.Descriptor instead.
+func (*RetypeVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RetypeVolumeRequest) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *RetypeVolumeRequest) GetVolume() *Volume {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
+func (x *RetypeVolumeRequest) GetReplicated() bool {
+	if x != nil {
+		return x.Replicated
+	}
+	return false
+}
+
+func (x *RetypeVolumeRequest) GetSnapshotIds() []string {
+	if x != nil {
+		return x.SnapshotIds
+	}
+	return nil
+}
+
+type RetypeVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failure       *Failure               `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // absent: done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetypeVolumeResponse) Reset() {
+	*x = RetypeVolumeResponse{}
+	mi := &file_driver_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetypeVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetypeVolumeResponse) ProtoMessage() {}
+
+func (x *RetypeVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetypeVolumeResponse.ProtoReflect.Descriptor instead.
+func (*RetypeVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RetypeVolumeResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
@@ -1643,7 +2136,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_driver_proto_msgTypes[27]
+	mi := &file_driver_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +2148,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[27]
+	mi := &file_driver_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +2161,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{27}
+	return file_driver_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StatsRequest) GetCall() *Call {
@@ -1691,7 +2184,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_driver_proto_msgTypes[28]
+	mi := &file_driver_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +2196,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[28]
+	mi := &file_driver_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +2209,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{28}
+	return file_driver_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatsResponse) GetFailure() *Failure {
@@ -1767,7 +2260,7 @@ type TargetStats struct {
 
 func (x *TargetStats) Reset() {
 	*x = TargetStats{}
-	mi := &file_driver_proto_msgTypes[29]
+	mi := &file_driver_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +2272,7 @@ func (x *TargetStats) String() string {
 func (*TargetStats) ProtoMessage() {}
 
 func (x *TargetStats) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[29]
+	mi := &file_driver_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +2285,7 @@ func (x *TargetStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetStats.ProtoReflect.Descriptor instead.
 func (*TargetStats) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{29}
+	return file_driver_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TargetStats) GetBackendId() string {
@@ -1847,7 +2340,7 @@ type FailoverRequest struct {
 
 func (x *FailoverRequest) Reset() {
 	*x = FailoverRequest{}
-	mi := &file_driver_proto_msgTypes[30]
+	mi := &file_driver_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2352,7 @@ func (x *FailoverRequest) String() string {
 func (*FailoverRequest) ProtoMessage() {}
 
 func (x *FailoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[30]
+	mi := &file_driver_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2365,7 @@ func (x *FailoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverRequest.ProtoReflect.Descriptor instead.
 func (*FailoverRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{30}
+	return file_driver_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FailoverRequest) GetCall() *Call {
@@ -1929,7 +2422,7 @@ type FailoverResponse struct {
 
 func (x *FailoverResponse) Reset() {
 	*x = FailoverResponse{}
-	mi := &file_driver_proto_msgTypes[31]
+	mi := &file_driver_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2434,7 @@ func (x *FailoverResponse) String() string {
 func (*FailoverResponse) ProtoMessage() {}
 
 func (x *FailoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[31]
+	mi := &file_driver_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2447,7 @@ func (x *FailoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverResponse.ProtoReflect.Descriptor instead.
 func (*FailoverResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{31}
+	return file_driver_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FailoverResponse) GetFailure() *Failure {
@@ -1984,7 +2477,7 @@ type VolumeResult struct {
 
 func (x *VolumeResult) Reset() {
 	*x = VolumeResult{}
-	mi := &file_driver_proto_msgTypes[32]
+	mi := &file_driver_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2489,7 @@ func (x *VolumeResult) String() string {
 func (*VolumeResult) ProtoMessage() {}
 
 func (x *VolumeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[32]
+	mi := &file_driver_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2502,7 @@ func (x *VolumeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeResult.ProtoReflect.Descriptor instead.
 func (*VolumeResult) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{32}
+	return file_driver_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VolumeResult) GetVolumeId() string {
@@ -2050,7 +2543,7 @@ type FailoverCompletedRequest struct {
 
 func (x *FailoverCompletedRequest) Reset() {
 	*x = FailoverCompletedRequest{}
-	mi := &file_driver_proto_msgTypes[33]
+	mi := &file_driver_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2555,7 @@ func (x *FailoverCompletedRequest) String() string {
 func (*FailoverCompletedRequest) ProtoMessage() {}
 
 func (x *FailoverCompletedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[33]
+	mi := &file_driver_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2568,7 @@ func (x *FailoverCompletedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverCompletedRequest.ProtoReflect.Descriptor instead.
 func (*FailoverCompletedRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{33}
+	return file_driver_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FailoverCompletedRequest) GetCall() *Call {
@@ -2101,7 +2594,7 @@ type FailoverCompletedResponse struct {
 
 func (x *FailoverCompletedResponse) Reset() {
 	*x = FailoverCompletedResponse{}
-	mi := &file_driver_proto_msgTypes[34]
+	mi := &file_driver_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2606,7 @@ func (x *FailoverCompletedResponse) String() string {
 func (*FailoverCompletedResponse) ProtoMessage() {}
 
 func (x *FailoverCompletedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[34]
+	mi := &file_driver_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2619,7 @@ func (x *FailoverCompletedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverCompletedResponse.ProtoReflect.Descriptor instead.
 func (*FailoverCompletedResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{34}
+	return file_driver_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FailoverCompletedResponse) GetFailure() *Failure {
@@ -2151,7 +2644,7 @@ type DemoteRequest struct {
 
 func (x *DemoteRequest) Reset() {
 	*x = DemoteRequest{}
-	mi := &file_driver_proto_msgTypes[35]
+	mi := &file_driver_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2656,7 @@ func (x *DemoteRequest) String() string {
 func (*DemoteRequest) ProtoMessage() {}
 
 func (x *DemoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[35]
+	mi := &file_driver_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2669,7 @@ func (x *DemoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DemoteRequest.ProtoReflect.Descriptor instead.
 func (*DemoteRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{35}
+	return file_driver_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DemoteRequest) GetCall() *Call {
@@ -2223,7 +2716,7 @@ type DemoteResponse struct {
 
 func (x *DemoteResponse) Reset() {
 	*x = DemoteResponse{}
-	mi := &file_driver_proto_msgTypes[36]
+	mi := &file_driver_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2728,7 @@ func (x *DemoteResponse) String() string {
 func (*DemoteResponse) ProtoMessage() {}
 
 func (x *DemoteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[36]
+	mi := &file_driver_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2741,7 @@ func (x *DemoteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DemoteResponse.ProtoReflect.Descriptor instead.
 func (*DemoteResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{36}
+	return file_driver_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DemoteResponse) GetFailure() *Failure {
@@ -2353,6 +2846,37 @@ const file_driver_proto_rawDesc = "" +
 	"snapshotId\x122\n" +
 	"\x06volume\x18\x03 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\"O\n" +
 	"\x16DeleteSnapshotResponse\x125\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\x95\x01\n" +
+	"\x13ManageVolumeRequest\x12,\n" +
+	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x122\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\x12\x1c\n" +
+	"\treference\x18\x03 \x01(\tR\treference\"\xa2\x01\n" +
+	"\x14ManageVolumeResponse\x125\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x128\n" +
+	"\x06update\x18\x02 \x01(\v2 .lockstep.driver.v1.VolumeUpdateR\x06update\x12\x19\n" +
+	"\bsize_gib\x18\x03 \x01(\x03R\asizeGib\"y\n" +
+	"\x15UnmanageVolumeRequest\x12,\n" +
+	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x122\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\"O\n" +
+	"\x16UnmanageVolumeResponse\x125\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"H\n" +
+	"\x18ManageableVolumesRequest\x12,\n" +
+	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\"\x92\x01\n" +
+	"\x19ManageableVolumesResponse\x125\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x12>\n" +
+	"\avolumes\x18\x02 \x03(\v2$.lockstep.driver.v1.ManageableVolumeR\avolumes\"c\n" +
+	"\x10ManageableVolume\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x19\n" +
+	"\bsize_gib\x18\x02 \x01(\x03R\asizeGib\x12\x16\n" +
+	"\x06unsafe\x18\x03 \x01(\tR\x06unsafe\"\xba\x01\n" +
+	"\x13RetypeVolumeRequest\x12,\n" +
+	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x122\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\x12\x1e\n" +
+	"\n" +
+	"replicated\x18\x03 \x01(\bR\n" +
+	"replicated\x12!\n" +
+	"\fsnapshot_ids\x18\x04 \x03(\tR\vsnapshotIds\"M\n" +
+	"\x14RetypeVolumeResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"<\n" +
 	"\fStatsRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\"\xeb\x01\n" +
@@ -2404,13 +2928,15 @@ const file_driver_proto_rawDesc = "" +
 	"\x17CODE_TARGET_UNREACHABLE\x10\x03\x12\x0f\n" +
 	"\vCODE_FENCED\x10\x04\x12\r\n" +
 	"\tCODE_BUSY\x10\x05\x12\x14\n" +
-	"\x10CODE_LEASE_ENDED\x10\x06*{\n" +
+	"\x10CODE_LEASE_ENDED\x10\x06*\xa9\x01\n" +
 	"\n" +
 	"Capability\x12\x1a\n" +
 	"\x16CAPABILITY_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CAPABILITY_ACTIVE_ACTIVE\x10\x01\x12\x15\n" +
 	"\x11CAPABILITY_DEMOTE\x10\x02\x12\x1c\n" +
-	"\x18CAPABILITY_FAILOVER_HOST\x10\x032\xce\v\n" +
+	"\x18CAPABILITY_FAILOVER_HOST\x10\x03\x12\x15\n" +
+	"\x11CAPABILITY_MANAGE\x10\x04\x12\x15\n" +
+	"\x11CAPABILITY_RETYPE\x10\x052\xf1\x0e\n" +
 	"\x06Driver\x12I\n" +
 	"\x04Open\x12\x1f.lockstep.driver.v1.OpenRequest\x1a .lockstep.driver.v1.OpenResponse\x12L\n" +
 	"\x05Renew\x12 .lockstep.driver.v1.RenewRequest\x1a!.lockstep.driver.v1.RenewResponse\x12O\n" +
@@ -2422,7 +2948,11 @@ const file_driver_proto_rawDesc = "" +
 	"\fDeleteVolume\x12'.lockstep.driver.v1.DeleteVolumeRequest\x1a(.lockstep.driver.v1.DeleteVolumeResponse\x12a\n" +
 	"\fExtendVolume\x12'.lockstep.driver.v1.ExtendVolumeRequest\x1a(.lockstep.driver.v1.ExtendVolumeResponse\x12g\n" +
 	"\x0eCreateSnapshot\x12).lockstep.driver.v1.CreateSnapshotRequest\x1a*.lockstep.driver.v1.CreateSnapshotResponse\x12g\n" +
-	"\x0eDeleteSnapshot\x12).lockstep.driver.v1.DeleteSnapshotRequest\x1a*.lockstep.driver.v1.DeleteSnapshotResponse\x12L\n" +
+	"\x0eDeleteSnapshot\x12).lockstep.driver.v1.DeleteSnapshotRequest\x1a*.lockstep.driver.v1.DeleteSnapshotResponse\x12a\n" +
+	"\fManageVolume\x12'.lockstep.driver.v1.ManageVolumeRequest\x1a(.lockstep.driver.v1.ManageVolumeResponse\x12g\n" +
+	"\x0eUnmanageVolume\x12).lockstep.driver.v1.UnmanageVolumeRequest\x1a*.lockstep.driver.v1.UnmanageVolumeResponse\x12r\n" +
+	"\x11ManageableVolumes\x12,.lockstep.driver.v1.ManageableVolumesRequest\x1a-.lockstep.driver.v1.ManageableVolumesResponse0\x01\x12a\n" +
+	"\fRetypeVolume\x12'.lockstep.driver.v1.RetypeVolumeRequest\x1a(.lockstep.driver.v1.RetypeVolumeResponse\x12L\n" +
 	"\x05Stats\x12 .lockstep.driver.v1.StatsRequest\x1a!.lockstep.driver.v1.StatsResponse\x12Y\n" +
 	"\bFailover\x12#.lockstep.driver.v1.FailoverRequest\x1a$.lockstep.driver.v1.FailoverResponse(\x010\x01\x12p\n" +
 	"\x11FailoverCompleted\x12,.lockstep.driver.v1.FailoverCompletedRequest\x1a-.lockstep.driver.v1.FailoverCompletedResponse\x12Q\n" +
@@ -2442,7 +2972,7 @@ func file_driver_proto_rawDescGZIP() []byte {
 }
 
 var file_driver_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_driver_proto_goTypes = []any{
 	(Code)(0),                         // 0: lockstep.driver.v1.Code
 	(Capability)(0),                   // 1: lockstep.driver.v1.Capability
@@ -2473,16 +3003,25 @@ var file_driver_proto_goTypes = []any{
 	(*CreateSnapshotResponse)(nil),    // 26: lockstep.driver.v1.CreateSnapshotResponse
 	(*DeleteSnapshotRequest)(nil),     // 27: lockstep.driver.v1.DeleteSnapshotRequest
 	(*DeleteSnapshotResponse)(nil),    // 28: lockstep.driver.v1.DeleteSnapshotResponse
-	(*StatsRequest)(nil),              // 29: lockstep.driver.v1.StatsRequest
-	(*StatsResponse)(nil),             // 30: lockstep.driver.v1.StatsResponse
-	(*TargetStats)(nil),               // 31: lockstep.driver.v1.TargetStats
-	(*FailoverRequest)(nil),           // 32: lockstep.driver.v1.FailoverRequest
-	(*FailoverResponse)(nil),          // 33: lockstep.driver.v1.FailoverResponse
-	(*VolumeResult)(nil),              // 34: lockstep.driver.v1.VolumeResult
-	(*FailoverCompletedRequest)(nil),  // 35: lockstep.driver.v1.FailoverCompletedRequest
-	(*FailoverCompletedResponse)(nil), // 36: lockstep.driver.v1.FailoverCompletedResponse
-	(*DemoteRequest)(nil),             // 37: lockstep.driver.v1.DemoteRequest
-	(*DemoteResponse)(nil),            // 38: lockstep.driver.v1.DemoteResponse
+	(*ManageVolumeRequest)(nil),       // 29: lockstep.driver.v1.ManageVolumeRequest
+	(*ManageVolumeResponse)(nil),      // 30: lockstep.driver.v1.ManageVolumeResponse
+	(*UnmanageVolumeRequest)(nil),     // 31: lockstep.driver.v1.UnmanageVolumeRequest
+	(*UnmanageVolumeResponse)(nil),    // 32: lockstep.driver.v1.UnmanageVolumeResponse
+	(*ManageableVolumesRequest)(nil),  // 33: lockstep.driver.v1.ManageableVolumesRequest
+	(*ManageableVolumesResponse)(nil), // 34: lockstep.driver.v1.ManageableVolumesResponse
+	(*ManageableVolume)(nil),          // 35: lockstep.driver.v1.ManageableVolume
+	(*RetypeVolumeRequest)(nil),       // 36: lockstep.driver.v1.RetypeVolumeRequest
+	(*RetypeVolumeResponse)(nil),      // 37: lockstep.driver.v1.RetypeVolumeResponse
+	(*StatsRequest)(nil),              // 38: lockstep.driver.v1.StatsRequest
+	(*StatsResponse)(nil),             // 39: lockstep.driver.v1.StatsResponse
+	(*TargetStats)(nil),               // 40: lockstep.driver.v1.TargetStats
+	(*FailoverRequest)(nil),           // 41: lockstep.driver.v1.FailoverRequest
+	(*FailoverResponse)(nil),          // 42: lockstep.driver.v1.FailoverResponse
+	(*VolumeResult)(nil),              // 43: lockstep.driver.v1.VolumeResult
+	(*FailoverCompletedRequest)(nil),  // 44: lockstep.driver.v1.FailoverCompletedRequest
+	(*FailoverCompletedResponse)(nil), // 45: lockstep.driver.v1.FailoverCompletedResponse
+	(*DemoteRequest)(nil),             // 46: lockstep.driver.v1.DemoteRequest
+	(*DemoteResponse)(nil),            // 47: lockstep.driver.v1.DemoteResponse
 }
 var file_driver_proto_depIdxs = []int32{
 	2,  // 0: lockstep.driver.v1.Call.token:type_name -> lockstep.driver.v1.Token
@@ -2511,56 +3050,77 @@ var file_driver_proto_depIdxs = []int32{
 	3,  // 23: lockstep.driver.v1.DeleteSnapshotRequest.call:type_name -> lockstep.driver.v1.Call
 	5,  // 24: lockstep.driver.v1.DeleteSnapshotRequest.volume:type_name -> lockstep.driver.v1.Volume
 	4,  // 25: lockstep.driver.v1.DeleteSnapshotResponse.failure:type_name -> lockstep.driver.v1.Failure
-	3,  // 26: lockstep.driver.v1.StatsRequest.call:type_name -> lockstep.driver.v1.Call
-	4,  // 27: lockstep.driver.v1.StatsResponse.failure:type_name -> lockstep.driver.v1.Failure
-	31, // 28: lockstep.driver.v1.StatsResponse.targets:type_name -> lockstep.driver.v1.TargetStats
-	3,  // 29: lockstep.driver.v1.FailoverRequest.call:type_name -> lockstep.driver.v1.Call
-	5,  // 30: lockstep.driver.v1.FailoverRequest.volumes:type_name -> lockstep.driver.v1.Volume
-	4,  // 31: lockstep.driver.v1.FailoverResponse.failure:type_name -> lockstep.driver.v1.Failure
-	34, // 32: lockstep.driver.v1.FailoverResponse.volumes:type_name -> lockstep.driver.v1.VolumeResult
-	6,  // 33: lockstep.driver.v1.VolumeResult.update:type_name -> lockstep.driver.v1.VolumeUpdate
-	3,  // 34: lockstep.driver.v1.FailoverCompletedRequest.call:type_name -> lockstep.driver.v1.Call
-	4,  // 35: lockstep.driver.v1.FailoverCompletedResponse.failure:type_name -> lockstep.driver.v1.Failure
-	3,  // 36: lockstep.driver.v1.DemoteRequest.call:type_name -> lockstep.driver.v1.Call
-	5,  // 37: lockstep.driver.v1.DemoteRequest.volumes:type_name -> lockstep.driver.v1.Volume
-	4,  // 38: lockstep.driver.v1.DemoteResponse.failure:type_name -> lockstep.driver.v1.Failure
-	7,  // 39: lockstep.driver.v1.Driver.Open:input_type -> lockstep.driver.v1.OpenRequest
-	9,  // 40: lockstep.driver.v1.Driver.Renew:input_type -> lockstep.driver.v1.RenewRequest
-	11, // 41: lockstep.driver.v1.Driver.Cancel:input_type -> lockstep.driver.v1.CancelRequest
-	13, // 42: lockstep.driver.v1.Driver.Close:input_type -> lockstep.driver.v1.CloseRequest
-	15, // 43: lockstep.driver.v1.Driver.FreezeBackend:input_type -> lockstep.driver.v1.FreezeBackendRequest
-	17, // 44: lockstep.driver.v1.Driver.ThawBackend:input_type -> lockstep.driver.v1.ThawBackendRequest
-	19, // 45: lockstep.driver.v1.Driver.CreateVolume:input_type -> lockstep.driver.v1.CreateVolumeRequest
-	21, // 46: lockstep.driver.v1.Driver.DeleteVolume:input_type -> lockstep.driver.v1.DeleteVolumeRequest
-	23, // 47: lockstep.driver.v1.Driver.ExtendVolume:input_type -> lockstep.driver.v1.ExtendVolumeRequest
-	25, // 48: lockstep.driver.v1.Driver.CreateSnapshot:input_type -> lockstep.driver.v1.CreateSnapshotRequest
-	27, // 49: lockstep.driver.v1.Driver.DeleteSnapshot:input_type -> lockstep.driver.v1.DeleteSnapshotRequest
-	29, // 50: lockstep.driver.v1.Driver.Stats:input_type -> lockstep.driver.v1.StatsRequest
-	32, // 51: lockstep.driver.v1.Driver.Failover:input_type -> lockstep.driver.v1.FailoverRequest
-	35, // 52: lockstep.driver.v1.Driver.FailoverCompleted:input_type -> lockstep.driver.v1.FailoverCompletedRequest
-	37, // 53: lockstep.driver.v1.Driver.Demote:input_type -> lockstep.driver.v1.DemoteRequest
-	32, // 54: lockstep.driver.v1.Driver.FailoverHost:input_type -> lockstep.driver.v1.FailoverRequest
-	8,  // 55: lockstep.driver.v1.Driver.Open:output_type -> lockstep.driver.v1.OpenResponse
-	10, // 56: lockstep.driver.v1.Driver.Renew:output_type -> lockstep.driver.v1.RenewResponse
-	12, // 57: lockstep.driver.v1.Driver.Cancel:output_type -> lockstep.driver.v1.CancelResponse
-	14, // 58: lockstep.driver.v1.Driver.Close:output_type -> lockstep.driver.v1.CloseResponse
-	16, // 59: lockstep.driver.v1.Driver.FreezeBackend:output_type -> lockstep.driver.v1.FreezeBackendResponse
-	18, // 60: lockstep.driver.v1.Driver.ThawBackend:output_type -> lockstep.driver.v1.ThawBackendResponse
-	20, // 61: lockstep.driver.v1.Driver.CreateVolume:output_type -> lockstep.driver.v1.CreateVolumeResponse
-	22, // 62: lockstep.driver.v1.Driver.DeleteVolume:output_type -> lockstep.driver.v1.DeleteVolumeResponse
-	24, // 63: lockstep.driver.v1.Driver.ExtendVolume:output_type -> lockstep.driver.v1.ExtendVolumeResponse
-	26, // 64: lockstep.driver.v1.Driver.CreateSnapshot:output_type -> lockstep.driver.v1.CreateSnapshotResponse
-	28, // 65: lockstep.driver.v1.Driver.DeleteSnapshot:output_type -> lockstep.driver.v1.DeleteSnapshotResponse
-	30, // 66: lockstep.driver.v1.Driver.Stats:output_type -> lockstep.driver.v1.StatsResponse
-	33, // 67: lockstep.driver.v1.Driver.Failover:output_type -> lockstep.driver.v1.FailoverResponse
-	36, // 68: lockstep.driver.v1.Driver.FailoverCompleted:output_type -> lockstep.driver.v1.FailoverCompletedResponse
-	38, // 69: lockstep.driver.v1.Driver.Demote:output_type -> lockstep.driver.v1.DemoteResponse
-	33, // 70: lockstep.driver.v1.Driver.FailoverHost:output_type -> lockstep.driver.v1.FailoverResponse
-	55, // [55:71] is the sub-list for method output_type
-	39, // [39:55] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	3,  // 26: lockstep.driver.v1.ManageVolumeRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 27: lockstep.driver.v1.ManageVolumeRequest.volume:type_name -> lockstep.driver.v1.Volume
+	4,  // 28: lockstep.driver.v1.ManageVolumeResponse.failure:type_name -> lockstep.driver.v1.Failure
+	6,  // 29: lockstep.driver.v1.ManageVolumeResponse.update:type_name -> lockstep.driver.v1.VolumeUpdate
+	3,  // 30: lockstep.driver.v1.UnmanageVolumeRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 31: lockstep.driver.v1.UnmanageVolumeRequest.volume:type_name -> lockstep.driver.v1.Volume
+	4,  // 32: lockstep.driver.v1.UnmanageVolumeResponse.failure:type_name -> lockstep.driver.v1.Failure
+	3,  // 33: lockstep.driver.v1.ManageableVolumesRequest.call:type_name -> lockstep.driver.v1.Call
+	4,  // 34: lockstep.driver.v1.ManageableVolumesResponse.failure:type_name -> lockstep.driver.v1.Failure
+	35, // 35: lockstep.driver.v1.ManageableVolumesResponse.volumes:type_name -> lockstep.driver.v1.ManageableVolume
+	3,  // 36: lockstep.driver.v1.RetypeVolumeRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 37: lockstep.driver.v1.RetypeVolumeRequest.volume:type_name -> lockstep.driver.v1.Volume
+	4,  // 38: lockstep.driver.v1.RetypeVolumeResponse.failure:type_name -> lockstep.driver.v1.Failure
+	3,  // 39: lockstep.driver.v1.StatsRequest.call:type_name -> lockstep.driver.v1.Call
+	4,  // 40: lockstep.driver.v1.StatsResponse.failure:type_name -> lockstep.driver.v1.Failure
+	40, // 41: lockstep.driver.v1.StatsResponse.targets:type_name -> lockstep.driver.v1.TargetStats
+	3,  // 42: lockstep.driver.v1.FailoverRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 43: lockstep.driver.v1.FailoverRequest.volumes:type_name -> lockstep.driver.v1.Volume
+	4,  // 44: lockstep.driver.v1.FailoverResponse.failure:type_name -> lockstep.driver.v1.Failure
+	43, // 45: lockstep.driver.v1.FailoverResponse.volumes:type_name -> lockstep.driver.v1.VolumeResult
+	6,  // 46: lockstep.driver.v1.VolumeResult.update:type_name -> lockstep.driver.v1.VolumeUpdate
+	3,  // 47: lockstep.driver.v1.FailoverCompletedRequest.call:type_name -> lockstep.driver.v1.Call
+	4,  // 48: lockstep.driver.v1.FailoverCompletedResponse.failure:type_name -> lockstep.driver.v1.Failure
+	3,  // 49: lockstep.driver.v1.DemoteRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 50: lockstep.driver.v1.DemoteRequest.volumes:type_name -> lockstep.driver.v1.Volume
+	4,  // 51: lockstep.driver.v1.DemoteResponse.failure:type_name -> lockstep.driver.v1.Failure
+	7,  // 52: lockstep.driver.v1.Driver.Open:input_type -> lockstep.driver.v1.OpenRequest
+	9,  // 53: lockstep.driver.v1.Driver.Renew:input_type -> lockstep.driver.v1.RenewRequest
+	11, // 54: lockstep.driver.v1.Driver.Cancel:input_type -> lockstep.driver.v1.CancelRequest
+	13, // 55: lockstep.driver.v1.Driver.Close:input_type -> lockstep.driver.v1.CloseRequest
+	15, // 56: lockstep.driver.v1.Driver.FreezeBackend:input_type -> lockstep.driver.v1.FreezeBackendRequest
+	17, // 57: lockstep.driver.v1.Driver.ThawBackend:input_type -> lockstep.driver.v1.ThawBackendRequest
+	19, // 58: lockstep.driver.v1.Driver.CreateVolume:input_type -> lockstep.driver.v1.CreateVolumeRequest
+	21, // 59: lockstep.driver.v1.Driver.DeleteVolume:input_type -> lockstep.driver.v1.DeleteVolumeRequest
+	23, // 60: lockstep.driver.v1.Driver.ExtendVolume:input_type -> lockstep.driver.v1.ExtendVolumeRequest
+	25, // 61: lockstep.driver.v1.Driver.CreateSnapshot:input_type -> lockstep.driver.v1.CreateSnapshotRequest
+	27, // 62: lockstep.driver.v1.Driver.DeleteSnapshot:input_type -> lockstep.driver.v1.DeleteSnapshotRequest
+	29, // 63: lockstep.driver.v1.Driver.ManageVolume:input_type -> lockstep.driver.v1.ManageVolumeRequest
+	31, // 64: lockstep.driver.v1.Driver.UnmanageVolume:input_type -> lockstep.driver.v1.UnmanageVolumeRequest
+	33, // 65: lockstep.driver.v1.Driver.ManageableVolumes:input_type -> lockstep.driver.v1.ManageableVolumesRequest
+	36, // 66: lockstep.driver.v1.Driver.RetypeVolume:input_type -> lockstep.driver.v1.RetypeVolumeRequest
+	38, // 67: lockstep.driver.v1.Driver.Stats:input_type -> lockstep.driver.v1.StatsRequest
+	41, // 68: lockstep.driver.v1.Driver.Failover:input_type -> lockstep.driver.v1.FailoverRequest
+	44, // 69: lockstep.driver.v1.Driver.FailoverCompleted:input_type -> lockstep.driver.v1.FailoverCompletedRequest
+	46, // 70: lockstep.driver.v1.Driver.Demote:input_type -> lockstep.driver.v1.DemoteRequest
+	41, // 71: lockstep.driver.v1.Driver.FailoverHost:input_type -> lockstep.driver.v1.FailoverRequest
+	8,  // 72: lockstep.driver.v1.Driver.Open:output_type -> lockstep.driver.v1.OpenResponse
+	10, // 73: lockstep.driver.v1.Driver.Renew:output_type -> lockstep.driver.v1.RenewResponse
+	12, // 74: lockstep.driver.v1.Driver.Cancel:output_type -> lockstep.driver.v1.CancelResponse
+	14, // 75: lockstep.driver.v1.Driver.Close:output_type -> lockstep.driver.v1.CloseResponse
+	16, // 76: lockstep.driver.v1.Driver.FreezeBackend:output_type -> lockstep.driver.v1.FreezeBackendResponse
+	18, // 77: lockstep.driver.v1.Driver.ThawBackend:output_type -> lockstep.driver.v1.ThawBackendResponse
+	20, // 78: lockstep.driver.v1.Driver.CreateVolume:output_type -> lockstep.driver.v1.CreateVolumeResponse
+	22, // 79: lockstep.driver.v1.Driver.DeleteVolume:output_type -> lockstep.driver.v1.DeleteVolumeResponse
+	24, // 80: lockstep.driver.v1.Driver.ExtendVolume:output_type -> lockstep.driver.v1.ExtendVolumeResponse
+	26, // 81: lockstep.driver.v1.Driver.CreateSnapshot:output_type -> lockstep.driver.v1.CreateSnapshotResponse
+	28, // 82: lockstep.driver.v1.Driver.DeleteSnapshot:output_type -> lockstep.driver.v1.DeleteSnapshotResponse
+	30, // 83: lockstep.driver.v1.Driver.ManageVolume:output_type -> lockstep.driver.v1.ManageVolumeResponse
+	32, // 84: lockstep.driver.v1.Driver.UnmanageVolume:output_type -> lockstep.driver.v1.UnmanageVolumeResponse
+	34, // 85: lockstep.driver.v1.Driver.ManageableVolumes:output_type -> lockstep.driver.v1.ManageableVolumesResponse
+	37, // 86: lockstep.driver.v1.Driver.RetypeVolume:output_type -> lockstep.driver.v1.RetypeVolumeResponse
+	39, // 87: lockstep.driver.v1.Driver.Stats:output_type -> lockstep.driver.v1.StatsResponse
+	42, // 88: lockstep.driver.v1.Driver.Failover:output_type -> lockstep.driver.v1.FailoverResponse
+	45, // 89: lockstep.driver.v1.Driver.FailoverCompleted:output_type -> lockstep.driver.v1.FailoverCompletedResponse
+	47, // 90: lockstep.driver.v1.Driver.Demote:output_type -> lockstep.driver.v1.DemoteResponse
+	42, // 91: lockstep.driver.v1.Driver.FailoverHost:output_type -> lockstep.driver.v1.FailoverResponse
+	72, // [72:92] is the sub-list for method output_type
+	52, // [52:72] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_driver_proto_init() }
@@ -2574,7 +3134,7 @@ func file_driver_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_driver_proto_rawDesc), len(file_driver_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -89,6 +89,10 @@ const (
 	Driver_ExtendVolume_FullMethodName      = "/lockstep.driver.v1.Driver/ExtendVolume"
 	Driver_CreateSnapshot_FullMethodName    = "/lockstep.driver.v1.Driver/CreateSnapshot"
 	Driver_DeleteSnapshot_FullMethodName    = "/lockstep.driver.v1.Driver/DeleteSnapshot"
+	Driver_ManageVolume_FullMethodName      = "/lockstep.driver.v1.Driver/ManageVolume"
+	Driver_UnmanageVolume_FullMethodName    = "/lockstep.driver.v1.Driver/UnmanageVolume"
+	Driver_ManageableVolumes_FullMethodName = "/lockstep.driver.v1.Driver/ManageableVolumes"
+	Driver_RetypeVolume_FullMethodName      = "/lockstep.driver.v1.Driver/RetypeVolume"
 	Driver_Stats_FullMethodName             = "/lockstep.driver.v1.Driver/Stats"
 	Driver_Failover_FullMethodName          = "/lockstep.driver.v1.Driver/Failover"
 	Driver_FailoverCompleted_FullMethodName = "/lockstep.driver.v1.Driver/FailoverCompleted"
@@ -122,6 +126,18 @@ type DriverClient interface {
 	ExtendVolume(ctx context.Context, in *ExtendVolumeRequest, opts ...grpc.CallOption) (*ExtendVolumeResponse, error)
 	CreateSnapshot(ctx context.Context, in *CreateSnapshotRequest, opts ...grpc.CallOption) (*CreateSnapshotResponse, error)
 	DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error)
+	// ManageVolume takes over what the reference names as a volume, without copying it:
+	// CAPABILITY_MANAGE. A reference that names nothing, or what must not be taken, is a
+	// failure that has changed nothing. One that was taken for this volume already is
+	// success. UnmanageVolume leaves a volume where it can be taken over again, and
+	// forgets it; it is success for one that is not there. ManageableVolumes lists what
+	// could be taken over at the site in use, and changes nothing.
+	ManageVolume(ctx context.Context, in *ManageVolumeRequest, opts ...grpc.CallOption) (*ManageVolumeResponse, error)
+	UnmanageVolume(ctx context.Context, in *UnmanageVolumeRequest, opts ...grpc.CallOption) (*UnmanageVolumeResponse, error)
+	ManageableVolumes(ctx context.Context, in *ManageableVolumesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ManageableVolumesResponse], error)
+	// RetypeVolume makes a volume and its snapshots replicated, or not:
+	// CAPABILITY_RETYPE.
+	RetypeVolume(ctx context.Context, in *RetypeVolumeRequest, opts ...grpc.CallOption) (*RetypeVolumeResponse, error)
 	// Stats measures the backend as this service sees it now. With a failure it may
 	// still report the targets that it could measure.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
@@ -263,6 +279,55 @@ func (c *driverClient) DeleteSnapshot(ctx context.Context, in *DeleteSnapshotReq
 	return out, nil
 }
 
+func (c *driverClient) ManageVolume(ctx context.Context, in *ManageVolumeRequest, opts ...grpc.CallOption) (*ManageVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ManageVolumeResponse)
+	err := c.cc.Invoke(ctx, Driver_ManageVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverClient) UnmanageVolume(ctx context.Context, in *UnmanageVolumeRequest, opts ...grpc.CallOption) (*UnmanageVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnmanageVolumeResponse)
+	err := c.cc.Invoke(ctx, Driver_UnmanageVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *driverClient) ManageableVolumes(ctx context.Context, in *ManageableVolumesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ManageableVolumesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[0], Driver_ManageableVolumes_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ManageableVolumesRequest, ManageableVolumesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Driver_ManageableVolumesClient = grpc.ServerStreamingClient[ManageableVolumesResponse]
+
+func (c *driverClient) RetypeVolume(ctx context.Context, in *RetypeVolumeRequest, opts ...grpc.CallOption) (*RetypeVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetypeVolumeResponse)
+	err := c.cc.Invoke(ctx, Driver_RetypeVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *driverClient) Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatsResponse)
@@ -275,7 +340,7 @@ func (c *driverClient) Stats(ctx context.Context, in *StatsRequest, opts ...grpc
 
 func (c *driverClient) Failover(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FailoverRequest, FailoverResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[0], Driver_Failover_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[1], Driver_Failover_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +363,7 @@ func (c *driverClient) FailoverCompleted(ctx context.Context, in *FailoverComple
 
 func (c *driverClient) Demote(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[DemoteRequest, DemoteResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[1], Driver_Demote_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[2], Driver_Demote_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +376,7 @@ type Driver_DemoteClient = grpc.ClientStreamingClient[DemoteRequest, DemoteRespo
 
 func (c *driverClient) FailoverHost(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FailoverRequest, FailoverResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[2], Driver_FailoverHost_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Driver_ServiceDesc.Streams[3], Driver_FailoverHost_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +413,18 @@ type DriverServer interface {
 	ExtendVolume(context.Context, *ExtendVolumeRequest) (*ExtendVolumeResponse, error)
 	CreateSnapshot(context.Context, *CreateSnapshotRequest) (*CreateSnapshotResponse, error)
 	DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error)
+	// ManageVolume takes over what the reference names as a volume, without copying it:
+	// CAPABILITY_MANAGE. A reference that names nothing, or what must not be taken, is a
+	// failure that has changed nothing. One that was taken for this volume already is
+	// success. UnmanageVolume leaves a volume where it can be taken over again, and
+	// forgets it; it is success for one that is not there. ManageableVolumes lists what
+	// could be taken over at the site in use, and changes nothing.
+	ManageVolume(context.Context, *ManageVolumeRequest) (*ManageVolumeResponse, error)
+	UnmanageVolume(context.Context, *UnmanageVolumeRequest) (*UnmanageVolumeResponse, error)
+	ManageableVolumes(*ManageableVolumesRequest, grpc.ServerStreamingServer[ManageableVolumesResponse]) error
+	// RetypeVolume makes a volume and its snapshots replicated, or not:
+	// CAPABILITY_RETYPE.
+	RetypeVolume(context.Context, *RetypeVolumeRequest) (*RetypeVolumeResponse, error)
 	// Stats measures the backend as this service sees it now. With a failure it may
 	// still report the targets that it could measure.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
@@ -411,6 +488,18 @@ func (UnimplementedDriverServer) CreateSnapshot(context.Context, *CreateSnapshot
 }
 func (UnimplementedDriverServer) DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSnapshot not implemented")
+}
+func (UnimplementedDriverServer) ManageVolume(context.Context, *ManageVolumeRequest) (*ManageVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ManageVolume not implemented")
+}
+func (UnimplementedDriverServer) UnmanageVolume(context.Context, *UnmanageVolumeRequest) (*UnmanageVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnmanageVolume not implemented")
+}
+func (UnimplementedDriverServer) ManageableVolumes(*ManageableVolumesRequest, grpc.ServerStreamingServer[ManageableVolumesResponse]) error {
+	return status.Error(codes.Unimplemented, "method ManageableVolumes not implemented")
+}
+func (UnimplementedDriverServer) RetypeVolume(context.Context, *RetypeVolumeRequest) (*RetypeVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetypeVolume not implemented")
 }
 func (UnimplementedDriverServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
@@ -646,6 +735,71 @@ func _Driver_DeleteSnapshot_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Driver_ManageVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ManageVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServer).ManageVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Driver_ManageVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServer).ManageVolume(ctx, req.(*ManageVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Driver_UnmanageVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnmanageVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServer).UnmanageVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Driver_UnmanageVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServer).UnmanageVolume(ctx, req.(*UnmanageVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Driver_ManageableVolumes_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ManageableVolumesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DriverServer).ManageableVolumes(m, &grpc.GenericServerStream[ManageableVolumesRequest, ManageableVolumesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Driver_ManageableVolumesServer = grpc.ServerStreamingServer[ManageableVolumesResponse]
+
+func _Driver_RetypeVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetypeVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DriverServer).RetypeVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Driver_RetypeVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DriverServer).RetypeVolume(ctx, req.(*RetypeVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Driver_Stats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatsRequest)
 	if err := dec(in); err != nil {
@@ -755,6 +909,18 @@ var Driver_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Driver_DeleteSnapshot_Handler,
 		},
 		{
+			MethodName: "ManageVolume",
+			Handler:    _Driver_ManageVolume_Handler,
+		},
+		{
+			MethodName: "UnmanageVolume",
+			Handler:    _Driver_UnmanageVolume_Handler,
+		},
+		{
+			MethodName: "RetypeVolume",
+			Handler:    _Driver_RetypeVolume_Handler,
+		},
+		{
 			MethodName: "Stats",
 			Handler:    _Driver_Stats_Handler,
 		},
@@ -764,6 +930,11 @@ var Driver_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ManageableVolumes",
+			Handler:       _Driver_ManageableVolumes_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Failover",
 			Handler:       _Driver_Failover_Handler,
