@@ -85,29 +85,38 @@ func (s *Server) authenticate(x *exchange) error {
 	}
 	if errors.Is(err, auth.ErrUnavailable) {
 		s.log.Warn("it cannot be found out who asks", "request", x.id, "error", err)
-		return &fault{status: http.StatusServiceUnavailable, Refusal: fsm.Refusal{Code: codeIdentity, Message: msgIdentity}}
+		return unavailable()
 	}
 	if err != nil {
 		x.Header().Set("WWW-Authenticate", s.cfg.Authenticator.Challenge())
-		return &fault{status: http.StatusUnauthorized, Refusal: fsm.Refusal{Code: codeUnauthorized, Message: msgUnauthorized}}
+		return unauthorized()
 	}
 	x.known, x.roles = true, caller.Roles
 	x.user, x.project = caller.User, caller.Project
+	x.token, x.until = token, caller.Until
 	x.rules = s.cfg.Policies()
 	x.admin = x.rules.Allows(auth.PolicyAllProjects, x.roles)
 	return nil
 }
 
-// authorize says why a request may not be handled.
-func (s *Server) authorize(x *exchange, rt route) error {
+func unauthorized() error {
+	return &fault{status: http.StatusUnauthorized, Refusal: fsm.Refusal{Code: codeUnauthorized, Message: msgUnauthorized}}
+}
+
+func unavailable() error {
+	return &fault{status: http.StatusServiceUnavailable, Refusal: fsm.Refusal{Code: codeIdentity, Message: msgIdentity}}
+}
+
+// authorize says why a request may not be handled, or which policies let it.
+func (s *Server) authorize(x *exchange, rt route) (policies []string, err error) {
 	a := s.access[rt.method+" "+rt.path]
 	if s.cfg.Authenticator == nil || a.public {
-		return nil
+		return nil, nil
 	}
 	if err := s.authenticate(x); err != nil {
-		return err
+		return nil, err
 	}
-	policies := a.policies
+	policies = a.policies
 	id := x.params.ByName("id") + x.params.ByName("name")
 	switch {
 	case a.list != nil && id == "detail":
@@ -117,13 +126,13 @@ func (s *Server) authorize(x *exchange, rt route) error {
 	case a.inBody != nil:
 		actions, err := s.actions(x)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		policies = byAction(a.inBody, actions)
 	case len(policies) == 0: // there is no such route
 		policies = []string{auth.PolicyAny}
 	}
-	return x.allowed(policies...)
+	return policies, x.allowed(policies...)
 }
 
 // byAction returns the policies of all actions that are named.

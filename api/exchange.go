@@ -38,6 +38,8 @@ type exchange struct {
 	user    string         // from the token
 	project string         // from the token
 	known   bool           // an authenticator has said who asks
+	token   string         // that it knew them by
+	until   time.Time      // when that ends; zero: it does not
 	roles   []string       // that they have
 	rules   *auth.Policies // that say what they may do; nil without an authenticator
 	version microversion   // of Cinder's API
@@ -146,13 +148,28 @@ func (x *exchange) sees(project string) bool { return x.admin || project == x.pr
 // allowed refuses what the policies do not allow, naming the first that does not.
 // Without an authenticator there are none: what is asked for here only an
 // administrator may do.
-func (x *exchange) allowed(rules ...string) error {
-	for _, rule := range rules {
-		if x.rules == nil && !x.admin || x.rules != nil && !x.rules.Allows(rule, x.roles) {
-			return &fault{status: http.StatusForbidden, Refusal: fsm.Refusal{
-				Code: codeForbidden, Message: fmt.Sprintf("Policy doesn't allow %s to be performed.", rule),
-			}}
+func (x *exchange) allowed(policies ...string) error {
+	if x.rules != nil {
+		return permitted(x.rules, x.roles, policies)
+	}
+	if len(policies) > 0 && !x.admin {
+		return forbidden(policies[0])
+	}
+	return nil
+}
+
+// permitted refuses roles what one of the policies does not allow.
+func permitted(rules *auth.Policies, roles, policies []string) error {
+	for _, policy := range policies {
+		if !rules.Allows(policy, roles) {
+			return forbidden(policy)
 		}
 	}
 	return nil
+}
+
+func forbidden(policy string) error {
+	return &fault{status: http.StatusForbidden, Refusal: fsm.Refusal{
+		Code: codeForbidden, Message: fmt.Sprintf("Policy doesn't allow %s to be performed.", policy),
+	}}
 }

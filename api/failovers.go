@@ -263,6 +263,9 @@ func (s *Server) showFailover(x *exchange) error {
 	if wait > 0 {
 		s.await(x.r.Context(), wait, done)
 	}
+	if err := x.refusal(); err != nil {
+		return err
+	}
 	view, err := s.failoverNow(x, id)
 	if err != nil {
 		return err

@@ -90,11 +90,12 @@ func (s *Server) unrouted(answer func(*exchange)) http.Handler {
 // plain calls the handler if who asks may do that, with the time that a request
 // has unless it waits.
 func (s *Server) plain(x *exchange, rt route) error {
-	if err := s.authorize(x, rt); err != nil {
+	policies, err := s.authorize(x, rt)
+	if err != nil {
 		return err
 	}
 	if rt.waits {
-		return rt.handle(x)
+		return s.whileAllowed(x, policies, func() error { return rt.handle(x) })
 	}
 	return x.within(s.cfg.RequestTimeout, func() error { return rt.handle(x) })
 }

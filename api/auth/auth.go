@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // The roles. A caller may have several, and may do what any of them allows.
@@ -21,6 +22,7 @@ type Caller struct {
 	User    string // for the records of what was asked
 	Project string // whose volumes the caller's are
 	Roles   []string
+	Until   time.Time // when the token ends; zero: not by itself
 }
 
 // Authenticator knows callers by their tokens.

@@ -170,7 +170,7 @@ func (k *Keystone) read(result tokens.GetResult) (answer, error) {
 	if body.User.ID == "" || !now.Before(body.Expires) {
 		return answer{err: ErrUnauthorized, until: now.Add(k.cfg.TTL)}, nil
 	}
-	a := answer{caller: Caller{User: body.User.ID, Project: body.Project.ID}, until: now.Add(k.cfg.TTL)}
+	a := answer{caller: Caller{User: body.User.ID, Project: body.Project.ID, Until: body.Expires}, until: now.Add(k.cfg.TTL)}
 	if body.Expires.Before(a.until) {
 		a.until = body.Expires
 	}

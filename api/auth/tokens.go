@@ -169,7 +169,8 @@ func (t *Tokens) Authenticate(ctx context.Context, token string) (Caller, error)
 	if !ok || !known {
 		return Caller{}, ErrUnauthorized
 	}
-	if until, err := e.until(); err != nil || !until.IsZero() && !time.Now().Before(until) {
+	until, err := e.until()
+	if err != nil || !until.IsZero() && !time.Now().Before(until) {
 		return Caller{}, ErrUnauthorized
 	}
 	sum := sha256.Sum256([]byte(token))
@@ -186,7 +187,7 @@ func (t *Tokens) Authenticate(ctx context.Context, token string) (Caller, error)
 		}
 		set.remember(sum, id)
 	}
-	return Caller{User: e.User, Project: e.Project, Roles: e.Roles}, nil
+	return Caller{User: e.User, Project: e.Project, Roles: e.Roles, Until: until}, nil
 }
 
 func (s *tokenSet) remembers(sum [sha256.Size]byte, id string) bool {
