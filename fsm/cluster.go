@@ -61,7 +61,8 @@ type Cluster struct {
 	UpdatedAt         Time              `cbor:"14,keyasint,omitempty"`
 	SwitchedAt        Time              `cbor:"15,keyasint,omitempty"` // time of the last committed switch
 	Index             uint64            `cbor:"16,keyasint,omitempty"` // of its last change
-	SiteEpoch         uint64            `cbor:"17,keyasint,omitempty"` // epoch that led to the active site; older than Epoch if that was reopened
+	SiteEpoch         uint64            `cbor:"17,keyasint,omitempty"` // epoch that led to the active site; older than Epoch if that was reopened, or a group was switched since
+	HeldGroup         string            `cbor:"18,keyasint,omitempty"` // the one group that may be promoted elsewhere; empty if it may be anything
 }
 
 // Cluster returns the cluster, or the service outside clusters, of that name.
@@ -84,10 +85,7 @@ func (s *State) Targets(cluster string) []string {
 // settledStatus is the replication status of a cluster with no failover under
 // way and none failed.
 func (c *Cluster) settledStatus() ReplicationStatus {
-	if c.ActiveBackendID == DefaultBackendID {
-		return ReplicationEnabled
-	}
-	return ReplicationFailedOver
+	return settled(c.ActiveBackendID)
 }
 
 func (s *State) putCluster(c *Cluster, m Meta) {

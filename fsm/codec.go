@@ -55,6 +55,14 @@ const (
 	kindManageVolume
 	kindUnmanageVolume
 	kindRetypeVolume
+	kindCreateGroupType
+	kindEditGroupType
+	kindDeleteGroupType
+	kindCreateGroup
+	kindEditGroup
+	kindResetGroup
+	kindDeleteGroup
+	kindSetGroupReplication
 )
 
 // Format is the newest log and snapshot format that this build reads, and the
@@ -216,6 +224,22 @@ func decoder(k Kind) func([]byte) (Command, error) {
 		return decodeAs[UnmanageVolume]
 	case kindRetypeVolume:
 		return decodeAs[RetypeVolume]
+	case kindCreateGroupType:
+		return decodeAs[CreateGroupType]
+	case kindEditGroupType:
+		return decodeAs[EditGroupType]
+	case kindDeleteGroupType:
+		return decodeAs[DeleteGroupType]
+	case kindCreateGroup:
+		return decodeAs[CreateGroup]
+	case kindEditGroup:
+		return decodeAs[EditGroup]
+	case kindResetGroup:
+		return decodeAs[ResetGroup]
+	case kindDeleteGroup:
+		return decodeAs[DeleteGroup]
+	case kindSetGroupReplication:
+		return decodeAs[SetGroupReplication]
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ type Command interface {
 // refused first when space runs out. Failovers, reports and deletions are not.
 func Grows(cmd Command) bool {
 	switch cmd.(type) {
-	case CreateVolume, ExtendVolume, ManageVolume, CreateSnapshot, CreateVolumeType:
+	case CreateVolume, ExtendVolume, ManageVolume, CreateSnapshot, CreateVolumeType, CreateGroupType, CreateGroup:
 		return true
 	}
 	return false

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -51,7 +52,9 @@ type Member struct {
 	At    Time        `cbor:"4,keyasint,omitempty"` // of the last change
 }
 
-// Failover is the record of one attempt to switch a cluster to another site.
+// Failover is the record of one attempt to switch a cluster to another site, or one of
+// its groups alone: then too all members of the cluster follow, and the epoch is the
+// cluster's.
 type Failover struct {
 	ID          string   `cbor:"1,keyasint"`
 	Cluster     string   `cbor:"2,keyasint"` // or the host of a service outside clusters
@@ -81,6 +84,9 @@ type Failover struct {
 
 	// PreviousStatus is the cluster's replication status before the request.
 	PreviousStatus ReplicationStatus `cbor:"26,keyasint,omitempty"`
+
+	// Group is the group that is switched alone; empty if the whole cluster is.
+	Group string `cbor:"27,keyasint,omitempty"`
 }
 
 // maxFailovers is how many failovers are kept as history.
@@ -118,7 +124,8 @@ func failingOver(f *Failover) error {
 // RequestFailover asks for a cluster, or a service outside clusters, to be
 // switched to another site. Repeating it with the same id is harmless; any other
 // while one is unfinished is refused (G1). A request for the site that is active
-// already is done at once and changes nothing.
+// already is done at once and changes nothing. With a group, only that is switched; the
+// phases are the same, and so are the members that follow.
 type RequestFailover struct {
 	ID          string `cbor:"1,keyasint"`
 	Cluster     string `cbor:"2,keyasint"`
@@ -126,6 +133,8 @@ type RequestFailover struct {
 	Mode        Mode   `cbor:"4,keyasint"`
 	Reason      string `cbor:"5,keyasint,omitempty"`
 	RequestedBy string `cbor:"6,keyasint,omitempty"`
+	Group       string `cbor:"7,keyasint,omitempty"` // of the cluster, to be switched alone
+	Attached    bool   `cbor:"8,keyasint,omitempty"` // also if volumes of the group are in use
 }
 
 func (RequestFailover) kind() Kind { return kindRequestFailover }
@@ -136,7 +145,7 @@ func (c RequestFailover) apply(s *State, m Meta) error {
 		return notFound("cluster", "cluster or host", c.Cluster)
 	}
 	if old, ok := s.failovers.Get(c.ID); ok {
-		if old.Cluster == c.Cluster && (old.Target == c.Target || c.Target == "") && old.Mode == c.Mode {
+		if old.Cluster == c.Cluster && old.Group == c.Group && (old.Target == c.Target || c.Target == "") && old.Mode == c.Mode {
 			return nil
 		}
 		return refuseField(ErrConflict, "id", c.ID, fmt.Sprintf("failover %s was asked for with other parameters", c.ID))
@@ -144,17 +153,19 @@ func (c RequestFailover) apply(s *State, m Meta) error {
 	if f, ok := s.unfinished(c.Cluster); ok {
 		return failingOver(f)
 	}
-	if err := c.check(s, cl); err != nil {
+	if err := cmp.Or(c.check(s, cl), c.checkGroup(s, cl)); err != nil {
 		return err
 	}
 	f := &Failover{
-		ID: c.ID, Cluster: cl.Name, From: cl.ActiveBackendID, Target: c.target(s), Mode: c.Mode,
+		ID: c.ID, Cluster: cl.Name, Group: c.Group, From: c.from(s, cl), Target: c.target(s), Mode: c.Mode,
 		Reason: c.Reason, RequestedBy: c.RequestedBy, Phase: Draining,
 		RequestedAt: m.At, StepAt: m.At, RequestedIn: m.Index, PreviousStatus: cl.ReplicationStatus,
 	}
-	if f.Target == cl.ActiveBackendID && !cl.Held {
+	if f.Target == f.From && !cl.Held {
 		f.Phase, f.Epoch, f.FinishedAt = Done, cl.Epoch, m.At
-		s.forgetFailoverError(cl, m)
+		if f.Group == "" {
+			s.forgetFailoverError(cl, m)
+		}
 	} else {
 		next := new(*cl)
 		next.Failover, next.ReplicationStatus = f.ID, ReplicationFailingOver

@@ -54,8 +54,7 @@ func (g *generator) next(s *fsm.State) fsm.Command {
 	case n < 45:
 		return g.storage(s)
 	case n < 52:
-		g.made++
-		return fsm.RequestFailover{ID: fmt.Sprint("f", g.made-g.rng.IntN(2)), Cluster: g.group(), Target: g.target(), Mode: pick(g, fsm.Forced, fsm.Planned)}
+		return g.request(s)
 	case n < 66:
 		if cmds := s.Plan(g.observe(s)); len(cmds) > 0 {
 			return pick(g, cmds...)
@@ -66,6 +65,20 @@ func (g *generator) next(s *fsm.State) fsm.Command {
 		}
 	}
 	return g.step(s)
+}
+
+// request asks for a failover of a cluster, or of a group that there is.
+func (g *generator) request(s *fsm.State) fsm.Command {
+	g.made++
+	c := fsm.RequestFailover{
+		ID: fmt.Sprint("f", g.made-g.rng.IntN(2)), Cluster: g.group(), Target: g.target(), Mode: pick(g, fsm.Forced, fsm.Planned), Attached: !g.odds(4),
+	}
+	for group := range s.Groups(0) {
+		if group.ReplicationStatus != fsm.ReplicationDisabled && !g.odds(3) {
+			c.Cluster, c.Group = group.Cluster, group.ID
+		}
+	}
+	return c
 }
 
 // observe is what a leader may see.
@@ -119,7 +132,9 @@ func (g *generator) admin(s *fsm.State) fsm.Command {
 }
 
 func (g *generator) storage(s *fsm.State) fsm.Command {
-	switch g.rng.IntN(16) {
+	switch g.rng.IntN(18) {
+	case 16, 17:
+		return g.groups(s)
 	case 8, 9:
 		return g.describe(s)
 	case 10:
@@ -128,7 +143,7 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 		return g.adopt(s)
 	case 0, 1:
 		return fsm.CreateVolume{Volume: fsm.Volume{
-			ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol",
+			ID: g.volume(), Size: int64(g.rng.IntN(4)), Host: g.host(), Replicated: !g.odds(3), Name: "vol", GroupID: pick(g, "", g.groupIn(s)),
 			ProjectID: pick(g, "", "p", "q"), VolumeType: pick(g, "", "n0", "n1"),
 			SourceVolumeID: pick(g, "", "", "", "", "", "", g.volume()), SnapshotID: pick(g, "", "", "", "", "", "", g.snap()),
 		}}
@@ -151,6 +166,48 @@ func (g *generator) storage(s *fsm.State) fsm.Command {
 			}
 		}
 		return fsm.MoveOperations{From: host, To: g.host(), Term: g.off(g.term)}
+	}
+}
+
+func (g *generator) groupID() string { return fmt.Sprint("g", g.rng.IntN(4)) }
+
+// groupIn is a group that there is, mostly.
+func (g *generator) groupIn(s *fsm.State) string {
+	id := pick(g, "", "", g.groupID())
+	for group := range s.Groups(0) {
+		id = pick(g, id, group.ID)
+	}
+	return id
+}
+
+// groups changes groups and what they are of.
+func (g *generator) groups(s *fsm.State) fsm.Command {
+	id := g.groupID()
+	for group := range s.Groups(0) {
+		id = pick(g, id, group.ID)
+	}
+	gt := fmt.Sprint("gt", g.rng.IntN(3))
+	var specs []fsm.KeyValue
+	if gt != "gt0" {
+		specs = []fsm.KeyValue{{Key: "group_replication_enabled", Value: "<is> True"}}
+	}
+	switch g.rng.IntN(16) {
+	case 0, 1:
+		return fsm.CreateGroupType{Type: fsm.GroupType{ID: gt, Name: pick(g, gt, "n"), Specs: specs}}
+	case 2:
+		return fsm.EditGroupType{ID: gt, Set: []fsm.KeyValue{{Key: "k", Value: "v"}}, Drop: pick(g, "", "k", "l"), Private: new(g.odds(2))}
+	case 3:
+		return fsm.DeleteGroupType{ID: gt}
+	case 4, 5, 6, 7:
+		return fsm.CreateGroup{Group: fsm.Group{ID: g.groupID(), GroupType: gt, VolumeTypes: []string{"mirrored"}, Cluster: g.group(), ProjectID: "p"}}
+	case 8:
+		return fsm.EditGroup{ID: id, Add: pick(g, nil, []string{g.volume()}), Remove: pick(g, nil, nil, []string{g.volume()})}
+	case 9:
+		return fsm.ResetGroup{ID: id, Status: pick(g, fsm.GroupAvailable, fsm.GroupAvailable, fsm.GroupError, fsm.GroupDeleting)}
+	case 10:
+		return fsm.DeleteGroup{ID: id, Volumes: !g.odds(3), Host: g.host()}
+	default:
+		return fsm.SetGroupReplication{ID: id, Enabled: !g.odds(5)}
 	}
 }
 

@@ -71,6 +71,14 @@ func kinds() []string {
 		fsm.ManageVolume{},
 		fsm.UnmanageVolume{},
 		fsm.RetypeVolume{},
+		fsm.CreateGroupType{},
+		fsm.EditGroupType{},
+		fsm.DeleteGroupType{},
+		fsm.CreateGroup{},
+		fsm.EditGroup{},
+		fsm.ResetGroup{},
+		fsm.DeleteGroup{},
+		fsm.SetGroupReplication{},
 	} {
 		names = append(names, fmt.Sprintf("%T", cmd))
 	}
@@ -120,6 +128,7 @@ func (l *log) everything() {
 		}}, fsm.DeleteVolume{ID: "v1"})
 	l.describes()
 	l.adopts()
+	l.groups()
 	l.claimed("promoting", "site-c")
 	l.stage("promoting", fsm.VolumeResult{VolumeID: "v0", Failed: true})
 	l.do(fsm.ReportStuck{Host: n1, Stuck: true}, fsm.ReportStuck{Host: n3, Stuck: true}, fsm.ReportStuck{Host: n3})
@@ -159,6 +168,24 @@ func (l *log) adopts() {
 	l.finishOps(n1)
 	l.do(fsm.RetypeVolume{ID: "m1", Type: fsm.DefaultTypeName, Host: n2}, fsm.ResetSnapshot{ID: "s4", Status: fsm.StatusDeleting},
 		fsm.ManageVolume{Volume: fsm.Volume{ID: "m3", Host: n2, Reference: "lun-3"}})
+}
+
+// groups applies every command about groups, and leaves one that has a site of its own.
+func (l *log) groups() {
+	l.replicationGroup("g1", "gv0", "gv1")
+	l.group("g2", "plain")
+	l.do(fsm.CreateGroupType{Type: fsm.GroupType{ID: "gt9", Name: "gone"}}, fsm.DeleteGroupType{ID: "gt9"},
+		fsm.EditGroupType{ID: "replicating", Name: new("r"), Set: []fsm.KeyValue{{Key: "k", Value: "v"}}},
+		fsm.EditGroup{ID: "g2", Name: new("two"), Add: []string{"v4"}},
+		fsm.ResetGroup{ID: "g2", Status: fsm.GroupError})
+	l.group("g3", "plain")
+	l.do(fsm.DeleteGroup{ID: "g3"})
+	l.claimedGroup("group", "g1", "default")
+	l.stage("group", fsm.VolumeResult{VolumeID: "gv1", Failed: true}, fsm.VolumeResult{VolumeID: "v0", Failed: true})
+	l.do(l.completed("group", 2))
+	l.tell()
+	l.do(fsm.FinishFailover{Failover: "group", Attempt: 1, Term: l.term})
+	l.settle()
 }
 
 func TestGolden(t *testing.T) {

@@ -148,6 +148,69 @@ func (l *log) claimed(id, target string) {
 	l.claim(id)
 }
 
+// group adds a group of dev of one of two types, "plain" and "replicating", which it
+// makes as needed.
+func (l *log) group(id, kind string) {
+	l.tb.Helper()
+	if _, ok := l.s.GroupType(kind); !ok {
+		t := fsm.GroupType{ID: kind, Name: "n-" + kind}
+		if kind == "replicating" {
+			t.Specs = []fsm.KeyValue{{Key: "consistent_group_replication_enabled", Value: "<is> True"}}
+		}
+		l.do(fsm.CreateGroupType{Type: t})
+	}
+	l.do(fsm.CreateGroup{Group: fsm.Group{ID: id, Name: "group-" + id, GroupType: kind, VolumeTypes: []string{"mirrored"}, Cluster: dev}})
+}
+
+// replicationGroup adds an enabled replication group of dev, with volumes.
+func (l *log) replicationGroup(id string, volumes ...string) {
+	l.tb.Helper()
+	if _, ok := l.s.VolumeType("mirrored"); !ok {
+		l.do(fsm.CreateVolumeType{Type: fsm.VolumeType{
+			ID: "mirrored", Name: "mirrored", ExtraSpecs: []fsm.KeyValue{{Key: "replication_enabled", Value: "<is> True"}},
+		}})
+	}
+	l.group(id, "replicating")
+	for _, v := range volumes {
+		l.do(fsm.CreateVolume{Volume: fsm.Volume{ID: v, Size: 1, Host: n1, Replicated: true, GroupID: id}})
+	}
+	l.finishOps(n1)
+	l.do(fsm.SetGroupReplication{ID: id, Enabled: true})
+}
+
+// askGroup requests a forced failover of a group of dev alone.
+func askGroup(id, group, target string) fsm.RequestFailover {
+	return fsm.RequestFailover{ID: id, Cluster: dev, Group: group, Target: target, Mode: fsm.Forced}
+}
+
+// claimedGroup brings the failover of a group to the point where its executor, node1,
+// calls the driver.
+func (l *log) claimedGroup(id, group, target string) {
+	l.tb.Helper()
+	l.do(askGroup(id, group, target))
+	l.drain(id)
+	l.assign(id, n1)
+	l.claim(id)
+}
+
+// groupFailsOver runs a whole failover of a group.
+func (l *log) groupFailsOver(id, group, target string, results ...fsm.VolumeResult) {
+	l.tb.Helper()
+	l.claimedGroup(id, group, target)
+	if len(results) > 0 {
+		l.stage(id, results...)
+	}
+	l.do(l.completed(id, uint64(len(results))))
+	l.tell()
+	l.do(fsm.FinishFailover{Failover: id, Attempt: l.failover(id).Attempt, Term: l.term})
+	l.settle()
+}
+
+func (l *log) groupOf(id string) fsm.Group {
+	g, _ := l.s.Group(id)
+	return g
+}
+
 func (l *log) stage(id string, results ...fsm.VolumeResult) {
 	l.tb.Helper()
 	f := l.failover(id)
@@ -307,6 +370,9 @@ func (l *log) read() string {
 	}
 	for sn := range l.s.Snapshots(0) {
 		out += fmt.Sprintf("%+v\n", sn)
+	}
+	for g := range l.s.Groups(0) {
+		out += fmt.Sprintf("%+v\n", g)
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func (c ManageVolume) apply(s *State, m Meta) error {
 	if v.Reference == "" || len(v.Reference) > maxReference || !utf8.ValidString(v.Reference) {
 		return refuseField(ErrInvalid, "ref", v.Reference, fmt.Sprintf("a reference must be text of 1 to %d bytes", maxReference))
 	}
-	v.Size, v.SnapshotID, v.SourceVolumeID = 0, "", ""
+	v.Size, v.SnapshotID, v.SourceVolumeID, v.GroupID = 0, "", "", ""
 	if err := s.admitVolume(&v, m); err != nil {
 		return err
 	}
@@ -69,6 +69,9 @@ func (c UnmanageVolume) apply(s *State, m Meta) error {
 	if seen.busy() || !seen.Status.deletable() || s.attached(c.ID) {
 		return statusRefusal(seen.Status, "available or error or error_extending or error_managing")
 	}
+	if v.GroupID != "" {
+		return inGroup(v)
+	}
 	if _, err := s.cascade(DeleteVolume{ID: c.ID}); err != nil {
 		return err
 	}
@@ -104,6 +107,8 @@ func (c RetypeVolume) apply(s *State, m Meta) error {
 	}
 	snapshots, busy := s.snapshotsIn(v.ID)
 	switch {
+	case v.GroupID != "":
+		return inGroup(v)
 	case busy:
 		return refuseField(ErrConflict, "volume_id", v.ID, "a snapshot of the volume is being made or deleted")
 	case len(snapshots) > maxCascade:

@@ -23,7 +23,7 @@ const (
 // kept until a report commits its end, so that it survives any crash, and is made
 // again if the end is not known: drivers' calls are idempotent.
 type Operation struct {
-	ID         uint64        `cbor:"1,keyasint"` // log index of the request
+	ID         uint64        `cbor:"1,keyasint"` // log index of the request; see oweNth
 	Kind       OperationKind `cbor:"2,keyasint"`
 	Cluster    string        `cbor:"3,keyasint"`
 	Host       string        `cbor:"4,keyasint"` // the member that owes it
@@ -36,8 +36,17 @@ type Operation struct {
 }
 
 // owe records a new operation.
-func (s *State) owe(op *Operation, m Meta) {
-	op.ID = m.Index
+func (s *State) owe(op *Operation, m Meta) { s.oweNth(op, 0, m) }
+
+// maxIndexBits is how many bits a log index has at most: a million entries a second
+// would take half a year to need more. The bits above number the operations of one
+// entry.
+const maxIndexBits = 44
+
+// oweNth records one of several operations that an entry asks for, each with a number
+// of its own.
+func (s *State) oweNth(op *Operation, n int, m Meta) {
+	op.ID = m.Index | uint64(n)<<maxIndexBits //nolint:gosec // not negative
 	s.operations.Set(op.ID, op)
 	s.owed.Set(under(op.Host, indexKey(op.ID)), op.ID)
 }
@@ -128,6 +137,7 @@ func (c EndOperation) endVolume(s *State, op *Operation, cl *Cluster, m Meta) {
 			return
 		}
 		v.Status = StatusErrorDeleting
+		s.volumeStays(v, m)
 	case OpExtendVolume:
 		c.endExtend(op, v, before)
 	case OpRetypeVolume:

@@ -46,6 +46,8 @@ const (
 	sectionEnd
 	sectionAttachments
 	sectionQuotas
+	sectionGroupTypes
+	sectionGroups
 )
 
 type sectionHead struct {
@@ -103,6 +105,8 @@ func (s *State) encode(enc *cbor.Encoder) error {
 		func() error { return encodeSection(enc, sectionSnapshots, &s.snapshots) },
 		func() error { return encodeOptional(enc, sectionAttachments, &s.attachments) },
 		func() error { return encodeOptional(enc, sectionQuotas, &s.quotas) },
+		func() error { return encodeOptional(enc, sectionGroupTypes, &s.groupTypes) },
+		func() error { return encodeOptional(enc, sectionGroups, &s.groups) },
 		func() error { return encodeSection(enc, sectionOperations, &s.operations) },
 		func() error { return s.encodeRequests(enc) },
 		func() error { return enc.Encode(sectionHead{Section: sectionEnd}) },
@@ -262,6 +266,10 @@ func (s *State) decodeSection(dec *cbor.Decoder, head sectionHead) error {
 		return decodeSection(dec, head, s.putAttachment)
 	case sectionQuotas:
 		return decodeSection(dec, head, func(v *Quota) { s.quotas.Set(v.ProjectID, v) })
+	case sectionGroupTypes:
+		return decodeSection(dec, head, func(v *GroupType) { s.groupTypes.Set(v.ID, v) })
+	case sectionGroups:
+		return decodeSection(dec, head, s.addGroup)
 	case sectionEnd:
 	}
 	return ErrInvalid
@@ -280,7 +288,7 @@ func decodeSection[V any](dec *cbor.Decoder, head sectionHead, put func(*V)) err
 
 func (s *State) restoreVolume(v *Volume) {
 	v.ProjectID, v.UserID, v.VolumeType = intern(v.ProjectID), intern(v.UserID), intern(v.VolumeType)
-	v.Host, v.Cluster, v.BackendID = intern(v.Host), intern(v.Cluster), intern(v.BackendID)
+	v.Host, v.Cluster, v.BackendID, v.GroupID = intern(v.Host), intern(v.Cluster), intern(v.BackendID), intern(v.GroupID)
 	v.Status, v.PreviousStatus = VolumeStatus(intern(string(v.Status))), VolumeStatus(intern(string(v.PreviousStatus)))
 	s.addVolume(v)
 }

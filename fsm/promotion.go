@@ -98,8 +98,8 @@ func (s *State) claimed(id string, attempt, claim uint64) (*Failover, error) {
 	return f, err
 }
 
-// FailoverCompleted commits the switch: status, active backend, epoch and every
-// staged result in one change (G2, G6). It carries the number of volumes with a
+// FailoverCompleted commits the switch: status, active backend of the cluster or of the
+// group, epoch and every staged result in one change (G2, G6). It carries the number of volumes with a
 // result, and is refused if they are not all staged.
 type FailoverCompleted struct {
 	Failover   string `cbor:"1,keyasint"`
@@ -127,8 +127,7 @@ func (c FailoverCompleted) apply(s *State, m Meta) error {
 	next.Results, next.FailedCount = results, failed
 	next.Phase, next.StepAt, next.SwitchedAt, next.Error = Switching, m.At, m.At, ""
 	next.nextEpoch(cl)
-	cl.ActiveBackendID, cl.SiteEpoch, cl.SwitchedAt, cl.Held = f.Target, cl.Epoch, m.At, false
-	s.followSite(cl, m)
+	s.switchTo(next, cl, m)
 	if st, ok := s.staged.Get(f.Cluster); ok {
 		st.Epoch = cl.Epoch
 	}
@@ -198,10 +197,14 @@ func (c FailoverRefused) apply(s *State, m Meta) error {
 // fail ends a failover that did not switch. Both records are copies to be edited.
 func (s *State) fail(f *Failover, cl *Cluster, refusal DriverRefusal, m Meta) {
 	f.Phase, f.FinishedAt = Failed, m.At
-	// Only a switch opens gates that an unknown outcome has closed.
-	cl.Held = cl.Held || f.Unknown
+	cl.hold(f)
 	cl.ReplicationStatus = f.PreviousStatus
-	if cl.Held || refusal == UnableToFailOver {
+	alone := f.Group != "" && !cl.Held // nothing but the group has been tried
+	switch {
+	case alone && refusal == UnableToFailOver:
+		s.failGroup(f, cl, m)
+	case cl.Held || !alone && refusal == UnableToFailOver:
+		s.failGroup(f, cl, m)
 		cl.ReplicationStatus = ReplicationFailoverError
 		s.disable(cl, ReasonFailoverError, m)
 	}

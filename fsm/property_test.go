@@ -43,6 +43,7 @@ type history struct {
 	cloned           string     // its digest
 	m                fsm.Meta
 	before           map[string]fsm.Cluster
+	volumes          map[string]fsm.Volume // before
 	claims           map[string]uint64
 	ended            map[string]fsm.Phase
 }
@@ -51,6 +52,7 @@ func runHistory(t *testing.T, seed uint64) {
 	t.Helper()
 	g := newGenerator(seed)
 	l := newDeployment(t)
+	l.replicationGroup("g0", "v0", "v1")
 	h := &history{
 		T: t, s: l.s, wire: l.s.Clone(), m: fsm.Meta{Index: l.index},
 		before: map[string]fsm.Cluster{}, claims: map[string]uint64{}, ended: map[string]fsm.Phase{},
@@ -149,6 +151,10 @@ func (h *history) remember() {
 	for cl := range h.s.Clusters() {
 		h.before[cl.Name] = cl
 	}
+	h.volumes = map[string]fsm.Volume{}
+	for v := range h.s.Volumes(0) {
+		h.volumes[v.ID] = v
+	}
 }
 
 func (h *history) check(cmd fsm.Command) {
@@ -176,6 +182,55 @@ func (h *history) check(cmd fsm.Command) {
 	h.checkFailovers()
 	h.checkOperations()
 	h.checkUsage()
+	h.checkGroups(cmd)
+}
+
+// checkGroups checks that volumes change their site with a committed switch alone, all
+// of those that it is about and no others; and that groups and volumes agree on who is
+// in which.
+func (h *history) checkGroups(cmd fsm.Command) {
+	h.Helper()
+	var f fsm.Failover
+	if c, ok := cmd.(fsm.FailoverCompleted); ok {
+		f, _ = h.s.Failover(c.Failover)
+	}
+	members := map[string]int{}
+	for v := range h.s.Volumes(0) {
+		members[v.GroupID]++
+		old, known := h.volumes[v.ID]
+		cluster := v.Cluster
+		if cluster == "" {
+			cluster = v.Host
+		}
+		about := f.Cluster == cluster && (f.Group == "" || f.Group == v.GroupID)
+		switch {
+		case !known || old.Index != v.Index:
+		case v.Site != old.Site && (!v.Replicated && v.BackendID == old.BackendID && old.BackendID != "" || !about && v.Replicated):
+			h.Errorf("site of %s from %q to %q", v.ID, old.Site, v.Site)
+		case f.Epoch == h.epoch(f.Cluster) && f.Epoch > h.before[f.Cluster].Epoch && about && v.Replicated && v.Site != f.Target:
+			h.Errorf("%s is at %q after the switch to %q", v.ID, v.Site, f.Target)
+		case !about && v.Replicated && f.ID != "" && v.Status != old.Status:
+			h.Errorf("%s was %s and is %s after a switch that is not about it", v.ID, old.Status, v.Status)
+		}
+	}
+	for g := range h.s.Groups(0) {
+		if got := len(h.s.GroupVolumes(g.ID)); got != members[g.ID] {
+			h.Errorf("group %s has %d volumes, and %d say so", g.ID, got, members[g.ID])
+		}
+		if g.Status == fsm.GroupDeleting && members[g.ID] == 0 {
+			h.Errorf("group %s is deleting, and has nothing to be deleted", g.ID)
+		}
+		delete(members, g.ID)
+	}
+	delete(members, "")
+	if len(members) > 0 {
+		h.Errorf("volumes of groups that there are none of: %v", members)
+	}
+}
+
+func (h *history) epoch(cluster string) uint64 {
+	cl, _ := h.s.Cluster(cluster)
+	return cl.Epoch
 }
 
 func (h *history) checkFailovers() {
@@ -262,7 +317,10 @@ func (h *history) checkUsage() {
 	all, ofType := map[string]fsm.Usage{}, map[[2]string]fsm.Usage{}
 	types := map[string]string{}
 	count := func(u, d fsm.Usage) fsm.Usage {
-		return fsm.Usage{Volumes: u.Volumes + d.Volumes, Snapshots: u.Snapshots + d.Snapshots, Gigabytes: u.Gigabytes + d.Gigabytes}
+		return fsm.Usage{Volumes: u.Volumes + d.Volumes, Snapshots: u.Snapshots + d.Snapshots, Gigabytes: u.Gigabytes + d.Gigabytes, Groups: u.Groups + d.Groups}
+	}
+	for g := range h.s.Groups(0) {
+		all[g.ProjectID] = count(all[g.ProjectID], fsm.Usage{Groups: 1})
 	}
 	for v := range h.s.Volumes(0) {
 		types[v.ID] = v.VolumeType
@@ -294,6 +352,7 @@ func TestHistoriesReachEverything(t *testing.T) {
 	reached := map[string]bool{}
 	for seed := range uint64(40) {
 		g, l := newGenerator(seed+1000), newDeployment(t)
+		l.replicationGroup("g0", "v0", "v1")
 		for range historyLength {
 			cmd := g.next(l.s)
 			l.index++
@@ -305,10 +364,15 @@ func TestHistoriesReachEverything(t *testing.T) {
 			}
 			cl, _ := l.s.Cluster(dev)
 			reached[fmt.Sprint("held ", cl.Held)] = true
+			for g := range l.s.Groups(0) {
+				reached["group with a site of its own"] = reached["group with a site of its own"] || g.Switch.Epoch > cl.SiteEpoch
+				reached["group "+string(g.ReplicationStatus)] = true
+			}
 			reached[fmt.Sprint("epoch ", min(cl.Epoch, 3))] = true
 		}
 	}
-	for _, want := range append(kinds(), "draining", "promoting", "switching", "held true", "epoch 3") {
+	for _, want := range append(kinds(), "draining", "promoting", "switching", "held true", "epoch 3",
+		"group with a site of its own", "group enabled", "group failed-over", "group failing-over", "group error") {
 		if !reached[want] {
 			t.Errorf("no history reaches %s", want)
 		}

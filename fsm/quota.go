@@ -35,6 +35,7 @@ const (
 	ResourceSnapshots = "snapshots"
 	ResourceGigabytes = "gigabytes"
 	ResourcePerVolume = "per_volume_gigabytes"
+	ResourceGroups    = "groups"
 )
 
 // Quota returns the quota of a project.
@@ -96,7 +97,7 @@ func DefaultLimit(resource string) int64 {
 	switch resource {
 	case ResourceGigabytes:
 		return 1000
-	case ResourceVolumes, ResourceSnapshots:
+	case ResourceVolumes, ResourceSnapshots, ResourceGroups:
 		return 10
 	}
 	return -1
@@ -123,14 +124,15 @@ func (s *State) Limit(project, resource string) int64 {
 type Usage struct {
 	Volumes, Snapshots int64
 	Gigabytes          int64 // of both
+	Groups             int64
 }
 
 func (u Usage) plus(d Usage) Usage {
-	return Usage{Volumes: u.Volumes + d.Volumes, Snapshots: u.Snapshots + d.Snapshots, Gigabytes: u.Gigabytes + d.Gigabytes}
+	return Usage{Volumes: u.Volumes + d.Volumes, Snapshots: u.Snapshots + d.Snapshots, Gigabytes: u.Gigabytes + d.Gigabytes, Groups: u.Groups + d.Groups}
 }
 
 func (u Usage) negative() Usage {
-	return Usage{Volumes: -u.Volumes, Snapshots: -u.Snapshots, Gigabytes: -u.Gigabytes}
+	return Usage{Volumes: -u.Volumes, Snapshots: -u.Snapshots, Gigabytes: -u.Gigabytes, Groups: -u.Groups}
 }
 
 // Usage returns what a project has. It is counted as it changes, so it can neither
@@ -252,6 +254,15 @@ func (s *State) checkLimits(project string, all []limited) error {
 		}
 	}
 	return nil
+}
+
+// checkGroupQuota refuses a group more than a project may have.
+func (s *State) checkGroupQuota(project string) error {
+	limit := s.Limit(project, ResourceGroups)
+	if project == "" || limit < 0 || s.Usage(project).Groups < limit {
+		return nil
+	}
+	return overQuota(ResourceGroups, 1, fmt.Sprintf("GroupLimitExceeded: Maximum number of groups allowed (%d) exceeded", limit))
 }
 
 func overQuota(resource string, asked int64, message string) error {

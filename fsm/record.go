@@ -30,6 +30,7 @@ type rare struct {
 type rarer struct {
 	snapshotID, sourceVolumeID string
 	migrationStatus            string
+	group                      string // shared by few
 	adminMetadata              []KeyValue
 	reference                  string
 	bootable, multiattach      bool
@@ -38,12 +39,12 @@ type rarer struct {
 
 // packRarer returns nil if all of it is empty.
 func packRarer(v *Volume) *rarer {
-	if v.SnapshotID == "" && v.SourceVolumeID == "" && v.MigrationStatus == "" && len(v.AdminMetadata) == 0 && !v.Bootable && !v.Multiattach &&
+	if v.SnapshotID == "" && v.SourceVolumeID == "" && v.MigrationStatus == "" && v.GroupID == "" && len(v.AdminMetadata) == 0 && !v.Bootable && !v.Multiattach &&
 		v.Reference == "" && !v.Nominal {
 		return nil
 	}
 	return &rarer{
-		snapshotID: v.SnapshotID, sourceVolumeID: v.SourceVolumeID, migrationStatus: v.MigrationStatus,
+		snapshotID: v.SnapshotID, sourceVolumeID: v.SourceVolumeID, migrationStatus: v.MigrationStatus, group: v.GroupID,
 		adminMetadata: v.AdminMetadata, bootable: v.Bootable, multiattach: v.Multiattach, reference: v.Reference, nominal: v.Nominal,
 	}
 }
@@ -86,6 +87,7 @@ func (r *record) unpack() Volume {
 	v.Metadata, v.FailedEpoch = r.rare.metadata, r.rare.failedEpoch
 	if more := r.rare.rarer; more != nil {
 		v.SnapshotID, v.SourceVolumeID, v.MigrationStatus = more.snapshotID, more.sourceVolumeID, more.migrationStatus
+		v.GroupID = more.group
 		v.AdminMetadata, v.Bootable, v.Multiattach = more.adminMetadata, more.bootable, more.multiattach
 		v.Reference, v.Nominal = more.reference, more.nominal
 	}

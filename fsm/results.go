@@ -33,6 +33,7 @@ type stage struct {
 	Epoch    uint64 `cbor:"3,keyasint,omitempty"` // of the committed switch; 0 before it
 	Failed   uint64 `cbor:"4,keyasint,omitempty"` // results that say so
 	At       Time   `cbor:"5,keyasint,omitempty"`
+	Group    string `cbor:"6,keyasint,omitempty"` // results of other volumes count for nothing; empty for all
 	results  btree.Map[string, VolumeResult]
 }
 
@@ -85,7 +86,7 @@ func (c StageResults) apply(s *State, m Meta) error {
 	}
 	st, ok := s.staged.Get(f.Cluster)
 	if !ok {
-		st = &stage{Failover: f.ID, Cluster: f.Cluster}
+		st = &stage{Failover: f.ID, Cluster: f.Cluster, Group: f.Group}
 		s.staged.Set(f.Cluster, st)
 	}
 	st.At = m.At
@@ -138,7 +139,7 @@ func (c SettleResults) apply(s *State, m Meta) error {
 func (s *State) merged(v *Volume) Volume {
 	out := *v
 	st, ok := s.staged.Get(v.group())
-	if !ok || st.Epoch == 0 || v.unmade() {
+	if !ok || st.Epoch == 0 || v.unmade() || st.Group != "" && st.Group != v.GroupID {
 		return out
 	}
 	if r, ok := st.results.Get(v.ID); ok {

@@ -131,7 +131,7 @@ func (c RegisterService) check(s *State) error {
 // given; what the last member owes ends with an error. Only the leader knows
 // whether its grant has run out: it proposes the command after that, with the
 // term in which it looked. With its last member a cluster goes too, unless it has
-// volumes or has switched: then it keeps its site and its epoch for the members
+// volumes or groups or has switched: then it keeps its site and its epoch for the members
 // to come (G2).
 type DeleteService struct {
 	Host string `cbor:"1,keyasint"`
@@ -161,7 +161,7 @@ func (c DeleteService) apply(s *State, m Meta) error {
 	s.services.Delete(c.Host)
 	s.members.Delete(under(group, c.Host))
 	cl, ok := s.clusters.Get(group)
-	if _, used := s.volumesIn.Get(group); ok && !used && cl.Epoch == 1 && !cl.Held && s.memberOr(group, "") == "" {
+	if _, used := s.volumesIn.Get(group); ok && !used && !s.hasGroups(group) && cl.Epoch == 1 && !cl.Held && s.memberOr(group, "") == "" {
 		s.clusters.Delete(group)
 	}
 	return nil

@@ -30,6 +30,10 @@ type State struct {
 	snapshots       btree.Map[string, *Snapshot]
 	snapshotOrder   btree.Map[uint64, string]
 	snapshotsOf     btree.Map[string, struct{}] // volume id/snapshot id
+	groupTypes      btree.Map[string, *GroupType]
+	groups          btree.Map[string, *Group]
+	groupOrder      btree.Map[uint64, string]
+	volumesOfGroup  btree.Map[string, struct{}] // group id/volume id
 	attachments     btree.Map[string, *Attachment]
 	attachmentOrder btree.Map[uint64, string]
 	attachmentsOf   btree.Map[string, string] // volume id/attachment id -> attachment id
@@ -63,6 +67,10 @@ func (s *State) Clone() *State {
 		snapshots:       *s.snapshots.Copy(),
 		snapshotOrder:   *s.snapshotOrder.Copy(),
 		snapshotsOf:     *s.snapshotsOf.Copy(),
+		groupTypes:      *s.groupTypes.Copy(),
+		groups:          *s.groups.Copy(),
+		groupOrder:      *s.groupOrder.Copy(),
+		volumesOfGroup:  *s.volumesOfGroup.Copy(),
 		attachments:     *s.attachments.Copy(),
 		attachmentOrder: *s.attachmentOrder.Copy(),
 		attachmentsOf:   *s.attachmentsOf.Copy(),

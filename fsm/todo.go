@@ -20,6 +20,7 @@ type Task struct {
 	Cluster  string
 	Failover string // of a drain or a promotion
 	Attempt  uint64 // of a drain or a promotion
+	Group    string // that a promotion is about alone
 	From     string // of a promotion
 	Target   string // of a promotion, or the site to switch to
 	Mode     Mode   // of a promotion
@@ -78,7 +79,7 @@ func (f *Failover) todo(cl *Cluster, host string) (Task, bool) {
 	if f.Executor != host || f.Ended {
 		return Task{}, false
 	}
-	t.Kind, t.From, t.Target, t.Mode, t.Epoch = TaskPromote, f.From, f.Target, f.Mode, cl.Epoch+1
+	t.Kind, t.Group, t.From, t.Target, t.Mode, t.Epoch = TaskPromote, f.Group, f.From, f.Target, f.Mode, cl.Epoch+1
 	return t, true
 }
 

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -68,6 +69,8 @@ type Volume struct {
 	Multiattach               bool              `cbor:"27,keyasint,omitempty"`
 	AdminMetadata             []KeyValue        `cbor:"28,keyasint,omitempty"` // what only administrators change, such as readonly; by key
 	MigrationStatus           string            `cbor:"29,keyasint,omitempty"`
+	GroupID                   string            `cbor:"30,keyasint,omitempty"`
+	Site                      string            `cbor:"-"` // derived: where it is, as long as its services can reach it there
 	Reference                 string            `cbor:"31,keyasint,omitempty"` // what it was called before it was adopted; empty if it was made here
 	Nominal                   bool              `cbor:"32,keyasint,omitempty"` // its status was set by hand: no operation is behind it
 }
@@ -112,16 +115,24 @@ func (s *State) Volume(id string) (Volume, bool) {
 func (s *State) derive(v *Volume) (out Volume, lost bool) {
 	out = s.merged(v)
 	cl, ok := s.clusters.Get(v.group())
-	if !ok || v.unmade() {
+	if !ok {
 		return out, false
 	}
+	g := s.replicaGroup(v)
+	at := cl.siteOf(g)
+	out.Site = at.backend
 	switch {
+	case v.unmade():
+		return out, false
 	case !out.Replicated:
 		out.ReplicationStatus = ReplicationNotCapable
-		lost = out.BackendID != "" && out.BackendID != cl.ActiveBackendID
-	case out.FailedEpoch == cl.SiteEpoch && out.FailedEpoch != 0:
+		out.Site = cmp.Or(out.BackendID, out.Site)
+		lost = out.Site != at.backend
+	case out.FailedEpoch == at.epoch && out.FailedEpoch != 0:
 		out.ReplicationStatus = ReplicationFailoverError
 		lost = true
+	case g != nil:
+		out.ReplicationStatus = g.volumeReplication(at)
 	default:
 		out.ReplicationStatus = cl.settledStatus()
 	}
@@ -129,7 +140,7 @@ func (s *State) derive(v *Volume) (out Volume, lost bool) {
 		out.PreviousStatus, out.Status, out.Nominal = out.Status, StatusError, false
 	}
 	if lost || out.Replicated {
-		out.UpdatedAt = max(out.UpdatedAt, cl.SwitchedAt)
+		out.UpdatedAt = max(out.UpdatedAt, at.at)
 	}
 	return out, lost
 }
@@ -165,6 +176,9 @@ func (s *State) ReplicatedVolumes(cluster string) iter.Seq[Volume] {
 func (s *State) addVolume(v *Volume) {
 	s.volumes.Set(v.ID, pack(v))
 	s.volumeOrder.Set(v.Index, v.ID)
+	if v.GroupID != "" {
+		s.volumesOfGroup.Set(under(v.GroupID, v.ID), struct{}{})
+	}
 	n, _ := s.volumesIn.Get(v.group())
 	s.volumesIn.Set(v.group(), n+1)
 	s.use(v.ProjectID, v.VolumeType, Usage{Volumes: 1, Gigabytes: v.Size})
@@ -182,6 +196,7 @@ func (s *State) putVolume(v *Volume, m Meta) {
 
 func (s *State) dropVolume(v *Volume) {
 	s.dropResult(v)
+	s.volumeGone(v)
 	s.use(v.ProjectID, v.VolumeType, Usage{Volumes: -1, Gigabytes: -v.Size})
 	s.volumes.Delete(v.ID)
 	s.volumeOrder.Delete(v.Index)
@@ -235,7 +250,7 @@ func (c CreateVolume) apply(s *State, m Meta) error {
 	if err := s.admitVolume(&v, m); err != nil {
 		return err
 	}
-	if err := s.checkSource(&v); err != nil {
+	if err := cmp.Or(s.joinGroup(&v), s.checkSource(&v)); err != nil {
 		return err
 	}
 	if err := s.checkQuota(&v, Usage{Volumes: 1, Gigabytes: v.Size}); err != nil {
@@ -334,9 +349,19 @@ func (s *State) checkSource(v *Volume) error {
 	if source.group() != v.group() {
 		return refuseField(ErrConflict, "source_volid", from, fmt.Sprintf("volume %s is not of %q", from, v.group()))
 	}
-	if v.SnapshotID != "" {
-		return nil
+	if v.SnapshotID == "" {
+		if err := v.checkSourceVolume(&source); err != nil {
+			return err
+		}
 	}
+	if made, _ := s.derive(v); made.Site != source.Site {
+		return refuseField(ErrConflict, "source_volid", from,
+			fmt.Sprintf("Invalid volume: volume %s is at site %q, and its copy would be at %q", from, source.Site, made.Site))
+	}
+	return nil
+}
+
+func (v *Volume) checkSourceVolume(source *Volume) error {
 	if source.Status != StatusAvailable && source.Status != StatusInUse {
 		return refuseField(ErrConflict, "source_volid", string(source.Status),
 			"Invalid volume: Originating source volume status must be one of 'available, in-use' values", string(StatusAvailable), string(StatusInUse))
@@ -374,6 +399,9 @@ func (c DeleteVolume) apply(s *State, m Meta) error {
 	}
 	if seen.busy() || !c.Force && (!seen.Status.deletable() || s.attached(c.ID)) {
 		return statusRefusal(seen.Status, "available or error or error_deleting or error_extending")
+	}
+	if v.GroupID != "" {
+		return inGroup(v)
 	}
 	snapshots, err := s.cascade(c)
 	if err != nil {
