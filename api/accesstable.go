@@ -10,7 +10,7 @@ import (
 // who uses it.
 func accessTable() map[string]access {
 	table := map[string]access{}
-	for _, part := range []map[string]access{plainAccess(), v1Access(), serviceAccess(), volumeAccess(), snapshotAccess(), typeAccess(), attachmentAccess()} {
+	for _, part := range []map[string]access{plainAccess(), v1Access(), serviceAccess(), volumeAccess(), snapshotAccess(), typeAccess(), groupAccess(), attachmentAccess()} {
 		maps.Copy(table, part)
 	}
 	return table
@@ -148,6 +148,31 @@ func typeAccess() map[string]access {
 		"GET /v3/types/:id/extra_specs/:key":    needs(specs + "show"),
 		"PUT /v3/types/:id/extra_specs/:key":    needs(specs + "update"),
 		"DELETE /v3/types/:id/extra_specs/:key": needs(specs + "delete"),
+	}
+}
+
+func groupAccess() map[string]access {
+	const types, specs = "group:group_types:", "group:group_types_specs:"
+	return map[string]access{
+		"GET /v3/group_types":                         needs("group:group_types:get"),
+		"POST /v3/group_types":                        needs(types + "create"),
+		"GET /v3/group_types/:id":                     needs("group:group_types:get"),
+		"PUT /v3/group_types/:id":                     needs(types + "update"),
+		"DELETE /v3/group_types/:id":                  needs(types + "delete"),
+		"GET /v3/group_types/:id/group_specs":         needs(specs + "get_all"),
+		"POST /v3/group_types/:id/group_specs":        needs(specs + "create"),
+		"GET /v3/group_types/:id/group_specs/:key":    needs(specs + "get"),
+		"PUT /v3/group_types/:id/group_specs/:key":    needs(specs + "update"),
+		"DELETE /v3/group_types/:id/group_specs/:key": needs(specs + "delete"),
+		"GET /v3/groups":                              needs("group:get_all"),
+		"POST /v3/groups":                             needs("group:create"),
+		"GET /v3/groups/:id":                          {policies: []string{"group:get"}, list: []string{"group:get_all"}},
+		"PUT /v3/groups/:id":                          needs("group:update"),
+		"POST /v3/groups/:id/action": {inBody: map[string][]string{
+			"delete": {"group:delete"}, "reset_status": {"group:reset_status"},
+			"enable_replication": {"group:enable_replication"}, "disable_replication": {"group:disable_replication"},
+			"failover_replication": {"group:failover_replication"}, "list_replication_targets": {"group:list_replication_targets"},
+		}},
 	}
 }
 

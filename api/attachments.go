@@ -12,7 +12,7 @@ import (
 func (x *exchange) attachmentRow(state *fsm.State, a *fsm.Attachment) map[string]any {
 	info := map[string]any{}
 	if v, ok := state.Volume(a.VolumeID); ok && a.Connected {
-		info = x.connection(state, &v, "rw")
+		info = connection(&v, "rw")
 		info["driver_volume_type"], info["attachment_id"] = volumeProtocol, a.ID
 	}
 	attachedAt := stamp(a.AttachedAt)

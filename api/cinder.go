@@ -38,6 +38,13 @@ const (
 	withLimitsOfProject   microversion = 39
 	withSnapshotUser      microversion = 41
 	withSnapshotGroup     microversion = 14
+	withGroupFilter       microversion = 10
+	withGroupTypes        microversion = 11
+	withGroupSnapshots    microversion = 14
+	withGroupReset        microversion = 20
+	withGroupVolumes      microversion = 25
+	withGroupReplication  microversion = 38
+	withGroupProject      microversion = 58
 )
 
 const (

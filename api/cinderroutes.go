@@ -7,7 +7,7 @@ import (
 
 // cinderRoutes is the route table of Cinder's API.
 func (s *Server) cinderRoutes() []route {
-	return slices.Concat(s.serviceRoutes(), s.volumeRoutes(), s.snapshotRoutes(), s.typeRoutes(), s.quotaRoutes())
+	return slices.Concat(s.serviceRoutes(), s.volumeRoutes(), s.snapshotRoutes(), s.typeRoutes(), s.groupRoutes(), s.quotaRoutes())
 }
 
 // serviceRoutes are about what runs, and about failovers.
@@ -103,5 +103,27 @@ func (s *Server) quotaRoutes() []route {
 		{method: get, path: "/v3/scheduler-stats/get_pools", handle: s.listPools},
 		{method: get, path: "/v3/capabilities/:host", handle: s.showCapabilities},
 		{method: get, path: "/v3/os-availability-zone", handle: s.listZones},
+	}
+}
+
+// groupRoutes are the routes of groups and group types.
+func (s *Server) groupRoutes() []route {
+	const get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+	return []route{
+		{method: get, path: "/v3/group_types", since: withGroupTypes, handle: s.listGroupTypes},
+		{method: post, path: "/v3/group_types", since: withGroupTypes, handle: s.createGroupType},
+		{method: get, path: "/v3/group_types/:id", since: withGroupTypes, handle: s.showGroupType},
+		{method: put, path: "/v3/group_types/:id", since: withGroupTypes, handle: s.updateGroupType},
+		{method: del, path: "/v3/group_types/:id", since: withGroupTypes, handle: s.deleteGroupType},
+		{method: get, path: "/v3/group_types/:id/group_specs", since: withGroupTypes, handle: s.listGroupSpecs},
+		{method: post, path: "/v3/group_types/:id/group_specs", since: withGroupTypes, handle: s.addGroupSpecs},
+		{method: get, path: "/v3/group_types/:id/group_specs/:key", since: withGroupTypes, handle: s.showGroupSpec},
+		{method: put, path: "/v3/group_types/:id/group_specs/:key", since: withGroupTypes, handle: s.setGroupSpec},
+		{method: del, path: "/v3/group_types/:id/group_specs/:key", since: withGroupTypes, handle: s.dropGroupSpec},
+		{method: get, path: "/v3/groups", since: withGroups, handle: s.listGroups},
+		{method: post, path: "/v3/groups", since: withGroups, handle: s.createGroup},
+		{method: get, path: "/v3/groups/:id", since: withGroups, handle: s.showGroup},
+		{method: put, path: "/v3/groups/:id", since: withGroups, handle: s.updateGroup},
+		{method: post, path: "/v3/groups/:id/action", since: withGroups, handle: s.actOnGroup},
 	}
 }

@@ -130,6 +130,7 @@ func (x *exchange) orders() ([]order, error) {
 // lister is one kind of record that is listed.
 type lister[V any] struct {
 	noun    string // in the plural, as in the answer
+	links   string // what links to the next page are called, if not after the noun
 	rows    func(before uint64) iter.Seq[V]
 	get     func(id string) (V, bool)
 	missing func(id string) error
@@ -161,7 +162,7 @@ func list[V any](x *exchange, p page, l lister[V]) error {
 	}
 	answer := map[string]any{l.noun: rows}
 	if p.limit > 0 && len(rows) == p.limit {
-		answer[l.noun+"_links"] = []any{map[string]string{"rel": "next", "href": x.next(p.limit, l.id(found[len(found)-1]))}}
+		answer[cmp.Or(l.links, l.noun+"_links")] = []any{map[string]string{"rel": "next", "href": x.next(p.limit, l.id(found[len(found)-1]))}}
 	}
 	if p.count {
 		answer["count"] = l.total(p.filters)

@@ -14,7 +14,7 @@ import (
 
 // resources are what quotas are about, those of each volume type included.
 func resources(state *fsm.State) []string {
-	all := []string{fsm.ResourceVolumes, fsm.ResourcePerVolume, fsm.ResourceSnapshots, fsm.ResourceGigabytes, "backups", "backup_gigabytes", "groups"}
+	all := []string{fsm.ResourceVolumes, fsm.ResourcePerVolume, fsm.ResourceSnapshots, fsm.ResourceGigabytes, "backups", "backup_gigabytes", fsm.ResourceGroups}
 	for _, t := range allTypes(state) {
 		for _, noun := range []string{"volumes_", "gigabytes_", "snapshots_"} {
 			all = append(all, noun+t.Name)
@@ -35,7 +35,7 @@ func limitOf(state *fsm.State, project, resource string) int64 {
 	switch resource {
 	case "backup_gigabytes":
 		return 1000
-	case "backups", "groups":
+	case "backups":
 		return 10
 	}
 	return fsm.DefaultLimit(resource)
@@ -156,6 +156,8 @@ func usedOf(state *fsm.State, project, resource string) int64 {
 		return used.Snapshots
 	case fsm.ResourceGigabytes:
 		return used.Gigabytes
+	case fsm.ResourceGroups:
+		return used.Groups
 	}
 	return 0
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -33,12 +34,13 @@ func compileSchemas() (schemas, error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
-	c.RegisterFormat(&jsonschema.Format{Name: "uuid", Validate: func(v any) error {
-		if text, ok := v.(string); ok {
-			return uuid.Validate(text)
+	registerText(c, "uuid", uuid.Validate)
+	registerText(c, "group_type", func(text string) error {
+		if n := utf8.RuneCountInString(strings.TrimSpace(text)); n < 1 || n > 255 {
+			return errors.New("not 1 to 255 characters")
 		}
 		return nil
-	}})
+	})
 	files, err := fs.Glob(schemaFiles, "schemas/*.json")
 	if err != nil {
 		return nil, err
@@ -64,6 +66,16 @@ func compileSchemas() (schemas, error) {
 		}
 	}
 	return all, nil
+}
+
+// registerText adds a format of strings.
+func registerText(c *jsonschema.Compiler, name string, validate func(string) error) {
+	c.RegisterFormat(&jsonschema.Format{Name: name, Validate: func(v any) error {
+		if text, ok := v.(string); ok {
+			return validate(text)
+		}
+		return nil
+	}})
 }
 
 // schemaBase is where the schemas would be, if they were anywhere but here.
@@ -112,6 +124,9 @@ func problemsOf(err *jsonschema.ValidationError, raw json.RawMessage) []problemA
 	_, names := err.ErrorKind.(*kind.PropertyNames)
 	if len(err.Causes) == 0 || anyOf || oneOf || names {
 		rank, message := pyMessage(err.ErrorKind, valueAt(raw, err.InstanceLocation))
+		if k, ok := err.ErrorKind.(*kind.PropertyNames); ok {
+			message = badKey(k.Property, err.Causes)
+		}
 		return []problemAt{{at: err.InstanceLocation, rank: rank, message: message}}
 	}
 	var all []problemAt
@@ -145,14 +160,14 @@ func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message
 		return ofValue, fmt.Sprintf("%s is greater than the maximum of %s", shown, k.Want.RatString())
 	case *kind.MinProperties:
 		return ofValue, shown + " does not have enough properties"
+	case *kind.UniqueItems:
+		return ofValue, shown + " has non-unique elements"
 	case *kind.MaxProperties:
 		return ofValue, shown + " has too many properties"
 	case *kind.Required:
 		return ofObject, fmt.Sprintf("'%s' is a required property", k.Missing[0])
 	case *kind.AnyOf, *kind.OneOf:
 		return ofExtras, shown + " is not valid under any of the given schemas"
-	case *kind.PropertyNames:
-		return ofExtras, fmt.Sprintf("%s does not match any of the regexes: '^[\\\\S\\\\s]{1,255}$'", cut(pyQuote(k.Property)))
 	case *kind.AdditionalProperties:
 		extra := slices.Sorted(slices.Values(k.Properties))
 		verb := "was"
@@ -162,6 +177,17 @@ func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message
 		return ofExtras, fmt.Sprintf("Additional properties are not allowed (%s %s unexpected)", quoteAll(extra), verb)
 	}
 	return ofExtras, shown + " is not valid"
+}
+
+// badKey is what is wrong with a key: it has not the pattern that keys must have.
+func badKey(key string, causes []*jsonschema.ValidationError) string {
+	pattern := `^[\S\s]{1,255}$`
+	for _, cause := range causes {
+		if k, ok := cause.ErrorKind.(*kind.Pattern); ok {
+			pattern = k.Want
+		}
+	}
+	return fmt.Sprintf("%s does not match any of the regexes: %s", cut(pyQuote(key)), pyQuote(pattern))
 }
 
 func quoteAll(names []string) string {
@@ -214,4 +240,13 @@ func (o object) only() string {
 		return key
 	}
 	return ""
+}
+
+// texts returns a field that is a list of strings; what is none is left out.
+func (o object) texts(name string) []string {
+	var all []string
+	if !o.has(name) || json.Unmarshal(o[name], &all) != nil {
+		return nil
+	}
+	return all
 }

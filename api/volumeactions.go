@@ -177,18 +177,9 @@ func (s *Server) moveAttaching(step fsm.AttachStep) func(*exchange, string, *fsm
 
 // connection is what a client needs to reach a volume: where it is at the site in
 // use. The file driver's volumes are files.
-func (x *exchange) connection(state *fsm.State, v *fsm.Volume, mode string) map[string]any {
-	at := v.BackendID
-	if at == "" {
-		group := v.Cluster
-		if group == "" {
-			group = v.Host
-		}
-		cl, _ := state.Cluster(group)
-		at = cl.ActiveBackendID
-	}
+func connection(v *fsm.Volume, mode string) map[string]any {
 	return map[string]any{
-		"device_path": v.ProviderLocation, "site": at,
+		"device_path": v.ProviderLocation, "site": v.Site,
 		"qos_specs": nil, "access_mode": mode, "encrypted": false, "cacheable": false,
 	}
 }
@@ -207,8 +198,7 @@ func (s *Server) initializeConnection(x *exchange, _ string, v *fsm.Volume, _ ob
 			mode = "ro"
 		}
 	}
-	var data map[string]any
-	s.node.View(func(state *fsm.State) { data = x.connection(state, v, mode) })
+	data := connection(v, mode)
 	x.json(http.StatusOK, typeJSON, map[string]any{"connection_info": map[string]any{"driver_volume_type": volumeProtocol, "data": data}})
 	return nil
 }

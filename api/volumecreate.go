@@ -52,12 +52,19 @@ func (s *Server) createVolume(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if v.GroupID != "" && v.VolumeType == "" {
+		return badRequest("%svolume_type must be provided when creating a volume in a group.", prefixInvalid)
+	}
 	volType, err := wantedType(state, cmp.Or(v.VolumeType, defaultTypeName))
 	if err != nil {
 		return err
 	}
 	v.VolumeType, v.Replicated = volType.Name, volType.Replicated()
-	if err := s.placeNear(state, &v, src, &volType, up); err != nil {
+	near, err := x.groupFor(state, &v, &volType)
+	if err != nil {
+		return err
+	}
+	if err := s.placeNear(state, &v, cmp.Or(near, src), &volType, up); err != nil {
 		return err
 	}
 	ids, err := x.identities()
@@ -70,7 +77,7 @@ func (s *Server) createVolume(x *exchange) error {
 		return badRequest("%s", r.Message)
 	}
 	if err != nil {
-		return fmt.Errorf("create volume: %w", err)
+		return groupRefusal(fmt.Errorf("create volume: %w", err))
 	}
 	s.answerCreated(x, v)
 	return nil
@@ -136,12 +143,29 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 		ProjectID: x.project, UserID: x.user, Name: name, Description: asked.text("description"),
 		Size: size, VolumeType: asked.text("volume_type"), Metadata: pairs,
 		SnapshotID: asked.text("snapshot_id"), SourceVolumeID: asked.text("source_volid"), Multiattach: multiattach,
+		GroupID: cmp.Or(asked.text("group_id"), asked.text("consistencygroup_id")),
 	}, nil
+}
+
+// groupFor returns a place in the cluster of the group that a new volume is to join; nil
+// if there is none. The command says what is wrong with a source elsewhere.
+func (x *exchange) groupFor(state *fsm.State, v *fsm.Volume, t *fsm.VolumeType) (*fsm.Volume, error) {
+	if v.GroupID == "" {
+		return nil, nil
+	}
+	g, ok := state.Group(v.GroupID)
+	switch {
+	case !ok || !x.sees(g.ProjectID):
+		return nil, noGroup(v.GroupID)
+	case !slices.Contains(g.VolumeTypes, t.ID):
+		return nil, badRequest("%sInvalid volume_type provided: %s (requested type must be supported by this group).", prefixInvalid, t.ID)
+	}
+	return &fsm.Volume{Cluster: g.Cluster}, nil
 }
 
 // checkSource refuses what volumes are not made from here.
 func (s *Server) checkSource(asked object) error {
-	for _, name := range []string{"consistencygroup_id", "group_id", "backup_id", "imageRef", "image_id"} {
+	for _, name := range []string{"backup_id", "imageRef", "image_id"} {
 		if asked.text(name) != "" {
 			return fieldFault(name, asked.text(name), fmt.Sprintf("%s%s is not supported.", prefixInvalid, name))
 		}
@@ -221,7 +245,7 @@ func (o object) metadata(name string, types ...string) ([]fsm.KeyValue, error) {
 // its source, if it has one.
 func (s *Server) placeNear(state *fsm.State, v, src *fsm.Volume, t *fsm.VolumeType, up map[string]Presence) (err error) {
 	if src == nil {
-		v.Host, err = s.place(state, t, up)
+		v.Host, err = s.place(state, up, t)
 		return err
 	}
 	group := src.Cluster
@@ -241,12 +265,12 @@ func (s *Server) placeNear(state *fsm.State, v, src *fsm.Volume, t *fsm.VolumeTy
 }
 
 // place chooses the service that is to create a volume: one of this node if it
-// can, else the first that can.
-func (s *Server) place(state *fsm.State, t *fsm.VolumeType, up map[string]Presence) (string, error) {
+// can, else the first that can. All of types must be fit for its cluster.
+func (s *Server) place(state *fsm.State, up map[string]Presence, types ...*fsm.VolumeType) (string, error) {
 	var first string
 	var reasons []string
 	for cl := range state.Clusters() {
-		if reason := unfit(state, &cl, t); reason != "" {
+		if reason := unfitForAny(state, &cl, types); reason != "" {
 			reasons = append(reasons, cl.Name+" "+reason)
 			continue
 		}
@@ -278,6 +302,16 @@ func servingIn(state *fsm.State, cl *fsm.Cluster, up map[string]Presence) []stri
 		}
 	}
 	return hosts
+}
+
+// unfitForAny says why a cluster cannot have new volumes of all of types.
+func unfitForAny(state *fsm.State, cl *fsm.Cluster, types []*fsm.VolumeType) string {
+	for _, t := range types {
+		if reason := unfit(state, cl, t); reason != "" {
+			return reason
+		}
+	}
+	return ""
 }
 
 // unfit says why a cluster cannot have a new volume of a type.

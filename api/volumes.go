@@ -33,7 +33,7 @@ func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
 		"consistencygroup_id": nil, "multiattach": v.Multiattach, "attachments": volumeAttachments(state, v),
 	}
 	if x.version >= withGroups {
-		row["group_id"] = nil
+		row["group_id"] = orNull(v.GroupID)
 	}
 	if x.version >= withProviderID {
 		row["shared_targets"], row["service_uuid"] = false, serviceUUID(v)
@@ -138,6 +138,7 @@ func volumeFilters() map[string]func(fsm.Volume) any {
 		"availability_zone":  func(fsm.Volume) any { return zone },
 		"replication_status": func(v fsm.Volume) any { return string(v.ReplicationStatus) },
 		"volume_type":        func(v fsm.Volume) any { return v.VolumeType },
+		"group_id":           func(v fsm.Volume) any { return v.GroupID },
 		"project_id":         func(v fsm.Volume) any { return v.ProjectID },
 		"user_id":            func(v fsm.Volume) any { return v.UserID },
 	}
@@ -172,6 +173,9 @@ func (s *Server) volumeList(x *exchange, row func(*fsm.State, *fsm.Volume) map[s
 	p, err := x.page()
 	if err != nil {
 		return err
+	}
+	if x.version < withGroupFilter {
+		delete(p.filters, "group_id")
 	}
 	if err := s.look(x); err != nil {
 		return err

@@ -161,23 +161,29 @@ func (c RequestFailover) apply(s *State, m Meta) error {
 		Reason: c.Reason, RequestedBy: c.RequestedBy, Phase: Draining,
 		RequestedAt: m.At, StepAt: m.At, RequestedIn: m.Index, PreviousStatus: cl.ReplicationStatus,
 	}
+	s.beginFailover(f, cl, m)
+	s.putFailover(f, m)
+	s.failoverOrder.Set(m.Index, f.ID)
+	s.trimFailovers()
+	return nil
+}
+
+// beginFailover closes the gates of a cluster for a new failover, unless that has
+// nothing to do.
+func (s *State) beginFailover(f *Failover, cl *Cluster, m Meta) {
 	if f.Target == f.From && !cl.Held {
 		f.Phase, f.Epoch, f.FinishedAt = Done, cl.Epoch, m.At
 		if f.Group == "" {
 			s.forgetFailoverError(cl, m)
 		}
-	} else {
-		next := new(*cl)
-		next.Failover, next.ReplicationStatus = f.ID, ReplicationFailingOver
-		for svc := range s.Members(cl.Name) {
-			f.Members = append(f.Members, Member{Host: svc.Host, State: MemberStateWaiting, At: m.At})
-		}
-		s.putCluster(next, m)
+		return
 	}
-	s.putFailover(f, m)
-	s.failoverOrder.Set(m.Index, f.ID)
-	s.trimFailovers()
-	return nil
+	next := new(*cl)
+	next.Failover, next.ReplicationStatus = f.ID, ReplicationFailingOver
+	for svc := range s.Members(cl.Name) {
+		f.Members = append(f.Members, Member{Host: svc.Host, State: MemberStateWaiting, At: m.At})
+	}
+	s.putCluster(next, m)
 }
 
 func (c RequestFailover) check(s *State, cl *Cluster) error {

@@ -180,7 +180,7 @@ func (l *log) groups() {
 		fsm.ResetGroup{ID: "g2", Status: fsm.GroupError})
 	l.group("g3", "plain")
 	l.do(fsm.DeleteGroup{ID: "g3"})
-	l.claimedGroup("group", "g1", "default")
+	l.claimedGroup("group", "default")
 	l.stage("group", fsm.VolumeResult{VolumeID: "gv1", Failed: true}, fsm.VolumeResult{VolumeID: "v0", Failed: true})
 	l.do(l.completed("group", 2))
 	l.tell()

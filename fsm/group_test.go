@@ -36,7 +36,7 @@ func TestGroupFailover(t *testing.T) {
 	l := groupDeployment(t)
 	before := l.cluster(dev)
 	l.do(askGroup("f1", "g1", "site-b"))
-	equal(t, "status of the group", l.groupOf("g1").ReplicationStatus, fsm.ReplicationFailingOver)
+	equal(t, "status of the group", l.g1().ReplicationStatus, fsm.ReplicationFailingOver)
 	equal(t, "members that owe a drain", len(l.failover("f1").Members), 3)
 	for _, host := range []string{n1, n2, n3} {
 		if err := l.s.Admit(host, before.Epoch, fsm.CallVolume); !errors.Is(err, fsm.ErrFailingOver) {
@@ -67,11 +67,11 @@ func TestGroupFailover(t *testing.T) {
 	equal(t, "epoch", after.Epoch, before.Epoch+1)
 	equal(t, "the cluster", fmt.Sprint(after.ActiveBackendID, after.ReplicationStatus, after.Disabled, after.SiteEpoch),
 		fmt.Sprint(before.ActiveBackendID, before.ReplicationStatus, before.Disabled, before.SiteEpoch))
-	equal(t, "the group", l.groupOf("g1").ReplicationStatus, fsm.ReplicationFailedOver)
+	equal(t, "the group", l.g1().ReplicationStatus, fsm.ReplicationFailedOver)
 
-	l.groupFailsOver("f2", "g1", "default")
+	l.groupFailsOver("f2", "default")
 	equal(t, "after the failback", l.sites("a", "b", "v"), "a default available enabled, b default available enabled, v default available enabled")
-	equal(t, "the group after it", l.groupOf("g1").ReplicationStatus, fsm.ReplicationEnabled)
+	equal(t, "the group after it", l.g1().ReplicationStatus, fsm.ReplicationEnabled)
 }
 
 // A switch of the whole cluster moves its groups, wherever they were; from then on they
@@ -80,7 +80,7 @@ func TestGroupsFollowTheirCluster(t *testing.T) {
 	t.Parallel()
 	l := groupDeployment(t)
 	l.replicationGroup("g2", "c")
-	l.groupFailsOver("f1", "g1", "site-b")
+	l.groupFailsOver("f1", "site-b")
 	var moves []fsm.GroupMove
 	for m := range l.s.Moves(dev, "") {
 		moves = append(moves, m)
@@ -100,8 +100,8 @@ func TestG9_GroupHoldsTheGates(t *testing.T) {
 		name  string
 		opens func(*log)
 	}{
-		{"the group again", func(l *log) { l.groupFailsOver("f2", "g1", "site-b") }},
-		{"back with the group", func(l *log) { l.groupFailsOver("f2", "g1", "default") }},
+		{"the group again", func(l *log) { l.groupFailsOver("f2", "site-b") }},
+		{"back with the group", func(l *log) { l.groupFailsOver("f2", "default") }},
 		{"the cluster", func(l *log) { l.failsOver("f2", "site-c") }},
 		{"the cluster where it is", func(l *log) { l.failsOver("f2", "default") }},
 	} {
@@ -109,10 +109,10 @@ func TestG9_GroupHoldsTheGates(t *testing.T) {
 			t.Parallel()
 			l := groupDeployment(t)
 			l.replicationGroup("g2", "c")
-			l.claimedGroup("f1", "g1", "site-b")
+			l.claimedGroup("f1", "site-b")
 			l.do(l.ended("f1"), l.giveUp("f1"))
 			equal(t, "held", l.cluster(dev).Held, true)
-			equal(t, "the group", l.groupOf("g1").ReplicationStatus, fsm.ReplicationError)
+			equal(t, "the group", l.g1().ReplicationStatus, fsm.ReplicationError)
 			if err := l.s.Admit(n1, 1, fsm.CallVolume); !errors.Is(err, fsm.ErrHeld) {
 				t.Errorf("the gate answers %v", err)
 			}
@@ -141,7 +141,7 @@ func TestG9_GroupDoesNotOpenWhatItsClusterHolds(t *testing.T) {
 func (l *log) claimedGroupAfterHold(t *testing.T) {
 	t.Helper()
 	l.failsOver("back", "default")
-	l.claimedGroup("f3", "g1", "site-b")
+	l.claimedGroup("f3", "site-b")
 	l.do(l.ended("f3"), l.giveUp("f3"))
 	equal(t, "held by", l.cluster(dev).HeldGroup, "g1")
 	l.claimed("f4", "site-c")
@@ -159,18 +159,18 @@ func TestG9_RefusedGroupFailover(t *testing.T) {
 	} {
 		l := groupDeployment(t)
 		before := l.availability()
-		l.claimedGroup("f1", "g1", "site-b")
+		l.claimedGroup("f1", "site-b")
 		l.do(l.driverRefuses("f1", refusal))
 		equal(t, "availability", l.availability(), before)
 		equal(t, "the cluster", l.cluster(dev).ReplicationStatus, fsm.ReplicationEnabled)
-		equal(t, "the group", l.groupOf("g1").ReplicationStatus, want)
+		equal(t, "the group", l.g1().ReplicationStatus, want)
 		equal(t, "site", l.vol("a").Site, "default")
 		if err := l.s.Admit(n1, 1, fsm.CallVolume); err != nil {
 			t.Errorf("the gate answers %v", err)
 		}
 		if want == fsm.ReplicationError {
 			l.do(fsm.SetGroupReplication{ID: "g1"}, fsm.SetGroupReplication{ID: "g1", Enabled: true})
-			equal(t, "the group, mended", l.groupOf("g1").ReplicationStatus, fsm.ReplicationEnabled)
+			equal(t, "the group, mended", l.g1().ReplicationStatus, fsm.ReplicationEnabled)
 		}
 	}
 }
@@ -189,21 +189,48 @@ func TestGroupCommandsAreRefused(t *testing.T) {
 		{"group of another cluster", nil, fsm.RequestFailover{ID: "f", Cluster: lone, Group: "g1", Target: "site-b", Mode: fsm.Forced}, fsm.ErrNotFound, "g1"},
 		{"site that is none", nil, askGroup("f", "g1", "nope"), fsm.ErrInvalid, `it has "default", "site-b", "site-c"`},
 		{"two targets and no choice", nil, askGroup("f", "g1", ""), fsm.ErrInvalid, "name one"},
-		{"disabled", []fsm.Command{fsm.SetGroupReplication{ID: "g1"}}, askGroup("f", "g1", "site-b"), fsm.ErrConflict,
-			"Group g1 replication status must be ['enabled', 'failed-over'], but current status is: disabled. Cannot failover replication."},
-		{"group in error", []fsm.Command{fsm.ResetGroup{ID: "g1", Status: fsm.GroupError}}, askGroup("f", "g1", "site-b"), fsm.ErrConflict,
-			"Group g1 status must be ['available'], but current status is: error. Cannot failover replication."},
-		{"volume in error", []fsm.Command{fsm.ResetVolume{ID: "b", Status: fsm.StatusError}}, askGroup("f", "g1", "site-b"), fsm.ErrConflict,
-			"Volume b status must be ['available', 'in-use'], but current status is: error. Cannot failover replication."},
-		{"attached", []fsm.Command{attached}, askGroup("f", "g1", "site-b"), fsm.ErrConflict,
-			"Volume a is attached but allow_attached_volume flag is False. Cannot failover replication."},
+		{
+			"disabled",
+			[]fsm.Command{fsm.SetGroupReplication{ID: "g1"}},
+			askGroup("f", "g1", "site-b"), fsm.ErrConflict,
+			"Group g1 replication status must be ['enabled', 'failed-over'], but current status is: disabled. Cannot failover replication.",
+		},
+		{
+			"group in error",
+			[]fsm.Command{fsm.ResetGroup{ID: "g1", Status: fsm.GroupError}},
+			askGroup("f", "g1", "site-b"), fsm.ErrConflict,
+			"Group g1 status must be ['available'], but current status is: error. Cannot failover replication.",
+		},
+		{
+			"volume in error",
+			[]fsm.Command{fsm.ResetVolume{ID: "b", Status: fsm.StatusError}},
+			askGroup("f", "g1", "site-b"), fsm.ErrConflict,
+			"Volume b status must be ['available', 'in-use'], but current status is: error. Cannot failover replication.",
+		},
+		{
+			"attached",
+			[]fsm.Command{attached},
+			askGroup("f", "g1", "site-b"), fsm.ErrConflict,
+			"Volume a is attached but allow_attached_volume flag is False. Cannot failover replication.",
+		},
 		{"second failover", []fsm.Command{askGroup("f1", "g1", "site-b")}, askGroup("f2", "g1", "site-c"), fsm.ErrFailingOver, "f1"},
-		{"cluster while its group moves", []fsm.Command{askGroup("f1", "g1", "site-b")},
-			fsm.RequestFailover{ID: "f2", Cluster: dev, Target: "site-c", Mode: fsm.Forced}, fsm.ErrFailingOver, "f1"},
-		{"group while its cluster moves", []fsm.Command{fsm.RequestFailover{ID: "f1", Cluster: dev, Target: "site-c", Mode: fsm.Forced}},
-			askGroup("f2", "g1", "site-b"), fsm.ErrFailingOver, "f1"},
-		{"same id, other group", []fsm.Command{askGroup("f1", "g1", "site-b")},
-			fsm.RequestFailover{ID: "f1", Cluster: dev, Target: "site-b", Mode: fsm.Forced}, fsm.ErrConflict, "other parameters"},
+		{
+			"cluster while its group moves",
+			[]fsm.Command{askGroup("f1", "g1", "site-b")},
+			fsm.RequestFailover{ID: "f2", Cluster: dev, Target: "site-c", Mode: fsm.Forced},
+			fsm.ErrFailingOver, "f1",
+		},
+		{
+			"group while its cluster moves",
+			[]fsm.Command{fsm.RequestFailover{ID: "f1", Cluster: dev, Target: "site-c", Mode: fsm.Forced}},
+			askGroup("f2", "g1", "site-b"), fsm.ErrFailingOver, "f1",
+		},
+		{
+			"same id, other group",
+			[]fsm.Command{askGroup("f1", "g1", "site-b")},
+			fsm.RequestFailover{ID: "f1", Cluster: dev, Target: "site-b", Mode: fsm.Forced},
+			fsm.ErrConflict, "other parameters",
+		},
 		{"enabling while it moves", []fsm.Command{askGroup("f1", "g1", "site-b")}, fsm.SetGroupReplication{ID: "g1", Enabled: true}, fsm.ErrConflict, "failing-over"},
 		{"deleting while it moves", []fsm.Command{askGroup("f1", "g1", "site-b")}, fsm.DeleteGroup{ID: "g1", Volumes: true}, fsm.ErrFailingOver, "f1"},
 		{"deleting a volume of a group", nil, fsm.DeleteVolume{ID: "a", Force: true}, fsm.ErrConflict, "group"},
@@ -215,8 +242,12 @@ func TestGroupCommandsAreRefused(t *testing.T) {
 		{"volume in no group", nil, fsm.CreateVolume{Volume: fsm.Volume{ID: "x", Size: 1, Host: n1, GroupID: "nope"}}, fsm.ErrNotFound, "nope"},
 		{"type in use", nil, fsm.DeleteGroupType{ID: "replicating"}, fsm.ErrConflict, "still in use"},
 		{"status that nothing ends", nil, fsm.ResetGroup{ID: "g1", Status: fsm.GroupDeleting}, fsm.ErrInvalid, "deleting"},
-		{"quota", []fsm.Command{fsm.SetQuota{ProjectID: "p", Limits: []fsm.Limit{{Resource: "groups", Max: 0}}}},
-			fsm.CreateGroup{Group: fsm.Group{ID: "q", ProjectID: "p", GroupType: "replicating", VolumeTypes: []string{"t"}, Cluster: dev}}, fsm.ErrOverQuota, "groups allowed (0)"},
+		{
+			"quota",
+			[]fsm.Command{fsm.SetQuota{ProjectID: "p", Limits: []fsm.Limit{{Resource: "groups", Max: 0}}}},
+			fsm.CreateGroup{Group: fsm.Group{ID: "q", ProjectID: "p", GroupType: "replicating", VolumeTypes: []string{"t"}, Cluster: dev}},
+			fsm.ErrOverQuota, "groups allowed (0)",
+		},
 		{"frozen", []fsm.Command{fsm.SetFrozen{Cluster: dev, Frozen: true}}, fsm.DeleteGroup{ID: "g1", Volumes: true}, fsm.ErrFrozen, "frozen"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -234,7 +265,7 @@ func TestGroupCommandsAreRefused(t *testing.T) {
 func TestCopiesOfGroups(t *testing.T) {
 	t.Parallel()
 	l := groupDeployment(t)
-	l.groupFailsOver("f1", "g1", "site-b")
+	l.groupFailsOver("f1", "site-b")
 	copied := func(id, group string) fsm.CreateVolume {
 		return fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: n1, Replicated: true, SourceVolumeID: "a", GroupID: group}}
 	}
@@ -252,7 +283,7 @@ func TestDeleteGroup(t *testing.T) {
 	owed := l.s.Owed(n2, 10)
 	equal(t, "operations", len(owed), 2)
 	l.do(l.end(owed[0], "broken"))
-	equal(t, "the group", l.groupOf("g1").Status, fsm.GroupErrorDeleting)
+	equal(t, "the group", l.g1().Status, fsm.GroupErrorDeleting)
 	l.do(l.end(owed[1], ""))
 	equal(t, "volumes left", fmt.Sprint(l.s.GroupVolumes("g1")), "[a]")
 	l.do(fsm.DeleteGroup{ID: "g1", Volumes: true, Host: n2})

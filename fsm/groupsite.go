@@ -30,11 +30,11 @@ type groupSite struct {
 // siteOf returns where the replicated volumes of a group are: its own site if it was
 // failed over after its cluster, else the cluster's. So nothing has to be written to
 // groups when a cluster is switched.
-func (cl *Cluster) siteOf(g *Group) groupSite {
-	if g != nil && g.Replicated && g.Switch.Epoch > cl.SiteEpoch {
+func (c *Cluster) siteOf(g *Group) groupSite {
+	if g != nil && g.Replicated && g.Switch.Epoch > c.SiteEpoch {
 		return groupSite{g.Switch.BackendID, g.Switch.Epoch, g.Switch.At}
 	}
-	return groupSite{cl.ActiveBackendID, cl.SiteEpoch, cl.SwitchedAt}
+	return groupSite{c.ActiveBackendID, c.SiteEpoch, c.SwitchedAt}
 }
 
 // replicaGroup returns the replication group whose site a volume follows, nil if there
@@ -261,13 +261,13 @@ func (s *State) switchTo(f *Failover, cl *Cluster, m Meta) {
 
 // hold closes the gates of a cluster after a failover that may have promoted something.
 // Only a switch opens them; of a group alone, if nothing else is uncertain.
-func (cl *Cluster) hold(f *Failover) {
+func (c *Cluster) hold(f *Failover) {
 	switch {
 	case !f.Unknown:
-	case !cl.Held:
-		cl.Held, cl.HeldGroup = true, f.Group
-	case cl.HeldGroup != f.Group:
-		cl.HeldGroup = ""
+	case !c.Held:
+		c.Held, c.HeldGroup = true, f.Group
+	case c.HeldGroup != f.Group:
+		c.HeldGroup = ""
 	}
 }
 

@@ -183,31 +183,29 @@ func askGroup(id, group, target string) fsm.RequestFailover {
 	return fsm.RequestFailover{ID: id, Cluster: dev, Group: group, Target: target, Mode: fsm.Forced}
 }
 
-// claimedGroup brings the failover of a group to the point where its executor, node1,
-// calls the driver.
-func (l *log) claimedGroup(id, group, target string) {
+// claimedGroup brings the failover of the group g1 to the point where its executor,
+// node1, calls the driver.
+func (l *log) claimedGroup(id, target string) {
 	l.tb.Helper()
-	l.do(askGroup(id, group, target))
+	l.do(askGroup(id, "g1", target))
 	l.drain(id)
 	l.assign(id, n1)
 	l.claim(id)
 }
 
-// groupFailsOver runs a whole failover of a group.
-func (l *log) groupFailsOver(id, group, target string, results ...fsm.VolumeResult) {
+// groupFailsOver runs a whole failover of the group g1.
+func (l *log) groupFailsOver(id, target string) {
 	l.tb.Helper()
-	l.claimedGroup(id, group, target)
-	if len(results) > 0 {
-		l.stage(id, results...)
-	}
-	l.do(l.completed(id, uint64(len(results))))
+	l.claimedGroup(id, target)
+	l.do(l.completed(id, 0))
 	l.tell()
 	l.do(fsm.FinishFailover{Failover: id, Attempt: l.failover(id).Attempt, Term: l.term})
 	l.settle()
 }
 
-func (l *log) groupOf(id string) fsm.Group {
-	g, _ := l.s.Group(id)
+// g1 is the group of that id.
+func (l *log) g1() fsm.Group {
+	g, _ := l.s.Group("g1")
 	return g
 }
 

@@ -60,6 +60,7 @@ func observation() []string {
 		"volume_extension:services:index", "clusters:get_all", "clusters:get",
 		"scheduler_extension:scheduler_stats:get_pools", "volume_extension:capabilities",
 		"volume_extension:quotas:show", "volume_extension:quota_classes:get", "volume_extension:hosts",
+		"group:group_types_specs:get", "group:group_types_specs:get_all",
 	}
 }
 
@@ -88,6 +89,5 @@ func reading() []string {
 		"volume_extension:types_extra_specs:index", "volume_extension:types_extra_specs:show", "limits_extension:used_limits",
 		"volume_extension:availability_zone_list", "volume_extension:volume_image_metadata:show",
 		"group:get_all", "group:get", "group:get_all_group_snapshots", "group:get_group_snapshot", "group:group_types:get",
-		"group:group_types_specs:get",
 	}
 }

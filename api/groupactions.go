@@ -1,0 +1,123 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-storage/lockstep/fsm"
+)
+
+// groupAction is one action on a group.
+type groupAction struct {
+	schema string
+	since  microversion
+	do     func(x *exchange, g *fsm.Group, args object) error
+}
+
+func (s *Server) groupActions() map[string]groupAction {
+	return map[string]groupAction{
+		"delete":                   {schema: "group_delete", do: s.deleteGroup},
+		"reset_status":             {schema: "group_reset_status", since: withGroupReset, do: s.resetGroup},
+		"enable_replication":       {schema: "group_enable_replication", since: withGroupReplication, do: s.replicateGroup(true)},
+		"disable_replication":      {schema: "group_disable_replication", since: withGroupReplication, do: s.replicateGroup(false)},
+		"list_replication_targets": {schema: "group_list_replication_targets", since: withGroupReplication, do: s.listGroupTargets},
+	}
+}
+
+// actOnGroup answers POST groups/{id}/action.
+func (s *Server) actOnGroup(x *exchange) error {
+	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	if err != nil {
+		return err
+	}
+	name := body.only()
+	action, ok := s.groupActions()[name]
+	if !ok {
+		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+	}
+	if x.version < action.since {
+		return newFault(http.StatusNotFound, msgNoResource)
+	}
+	if err := s.schemas.validate(action.schema, x.raw); err != nil {
+		return err
+	}
+	args := body.sub(name)
+	if name == "reset_status" {
+		if err := checkGroupStatus(args.text("status")); err != nil {
+			return err
+		}
+	}
+	g, err := s.group(x, x.params.ByName("id"))
+	if err != nil {
+		return err
+	}
+	return action.do(x, &g, args)
+}
+
+// actedOnGroup commits what an action asks for.
+func (s *Server) actedOnGroup(x *exchange, g *fsm.Group, cmd fsm.Command) error {
+	if err := s.act(x, g.ID, cmd); err != nil {
+		return groupRefusal(fmt.Errorf("group %s: %w", g.ID, err))
+	}
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
+}
+
+func (s *Server) deleteGroup(x *exchange, g *fsm.Group, args object) error {
+	volumes, err := args.flag("delete-volumes", "false")
+	if err != nil {
+		return err
+	}
+	return s.actedOnGroup(x, g, fsm.DeleteGroup{ID: g.ID, Volumes: volumes, Host: s.cfg.Local(g.Cluster)})
+}
+
+// groupStatuses are those that Cinder lets an administrator set. It names one more
+// that it does not take.
+func groupStatuses() []string {
+	return []string{"error", "available", "creating", "deleting", "deleted", "updating", "in-use", "error_deleting"}
+}
+
+func checkGroupStatus(status string) error {
+	const prefix = "Invalid Group Status: "
+	if strings.TrimSpace(status) == "" {
+		return badRequest(prefix + "The 'status' can not be empty.")
+	}
+	if lower := strings.ToLower(status); lower == "in-use" || !slices.Contains(groupStatuses(), lower) {
+		return fieldFault("status", status, fmt.Sprintf("%sGroup status: %s is invalid, valid status are: (%s).",
+			prefix, cut(status), quoteAll(groupStatuses())), groupStatuses()...)
+	}
+	return nil
+}
+
+func (s *Server) resetGroup(x *exchange, g *fsm.Group, args object) error {
+	if err := x.allowed("group:reset_status"); err != nil {
+		return err
+	}
+	return s.actedOnGroup(x, g, fsm.ResetGroup{ID: g.ID, Status: fsm.GroupStatus(strings.ToLower(args.text("status")))})
+}
+
+func (s *Server) replicateGroup(enabled bool) func(*exchange, *fsm.Group, object) error {
+	return func(x *exchange, g *fsm.Group, _ object) error {
+		return s.actedOnGroup(x, g, fsm.SetGroupReplication{ID: g.ID, Enabled: enabled})
+	}
+}
+
+// listGroupTargets answers list_replication_targets.
+func (s *Server) listGroupTargets(x *exchange, g *fsm.Group, _ object) error {
+	targets := []any{}
+	var err error
+	s.node.View(func(state *fsm.State) {
+		if err = state.CheckGroupType(g.ID); err == nil {
+			for _, t := range state.Targets(g.Cluster) {
+				targets = append(targets, map[string]string{"backend_id": t})
+			}
+		}
+	})
+	if err != nil {
+		return groupRefusal(err)
+	}
+	x.json(http.StatusOK, typeJSON, map[string]any{"replication_targets": targets})
+	return nil
+}
