@@ -70,7 +70,7 @@ type Volume struct {
 	AdminMetadata             []KeyValue        `cbor:"28,keyasint,omitempty"` // what only administrators change, such as readonly; by key
 	MigrationStatus           string            `cbor:"29,keyasint,omitempty"`
 	GroupID                   string            `cbor:"30,keyasint,omitempty"`
-	Site                      string            `cbor:"-"` // derived: where it is, as long as its services can reach it there
+	Site                      string            `cbor:"-"`                     // derived: where it is, as long as its services can reach it there
 	Reference                 string            `cbor:"31,keyasint,omitempty"` // what it was called before it was adopted; empty if it was made here
 	Nominal                   bool              `cbor:"32,keyasint,omitempty"` // its status was set by hand: no operation is behind it
 }
