@@ -3,10 +3,15 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -218,4 +223,72 @@ func TestEveryOperationIsServed(t *testing.T) {
 	if len(got) < 100 {
 		t.Errorf("got only %d operations", len(got))
 	}
+}
+
+// The words of the state machine are all in the description, each where it belongs.
+func TestTheWordsAreThoseOfTheStateMachine(t *testing.T) {
+	t.Parallel()
+	c := document(t)
+	words := wordsOf(t, "../fsm")
+	for kind, more := range wordsOf(t, ".") {
+		words[kind] = append(words[kind], more...)
+	}
+	for kind, pointer := range map[string]string{
+		"VolumeStatus":      "/components/schemas/volume_status",
+		"ReplicationStatus": "/components/schemas/replication_status",
+		"AttachStatus":      "/components/schemas/attachment_status",
+		"Phase":             "/components/schemas/phase",
+		"Mode":              "/components/schemas/mode",
+		"MemberState":       "/components/schemas/failover_member/properties/state",
+		"memberState":       "/components/schemas/member_state",
+		"Code":              "/components/schemas/problem_code",
+	} {
+		schema, _ := c.at(pointer)
+		listed, _ := schema["enum"].([]any)
+		if len(words[kind]) == 0 {
+			t.Errorf("no constants of type %s", kind)
+		}
+		for _, word := range words[kind] {
+			if !slices.Contains(listed, any(word)) {
+				t.Errorf("%s has no %q, which a %s can be: %v", pointer, word, kind, listed)
+			}
+		}
+	}
+}
+
+// wordsOf returns the values of the typed string constants in a directory, by type.
+func wordsOf(t *testing.T, dir string) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := map[string][]string{}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) == 0 {
+				return true
+			}
+			kind := spec.Type
+			if qualified, ok := kind.(*ast.SelectorExpr); ok {
+				kind = qualified.Sel
+			}
+			name, isNamed := kind.(*ast.Ident)
+			value, isLiteral := spec.Values[0].(*ast.BasicLit)
+			if isNamed && isLiteral && value.Kind == token.STRING {
+				word, err := strconv.Unquote(value.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				words[name.Name] = append(words[name.Name], word)
+			}
+			return true
+		})
+	}
+	return words
 }
