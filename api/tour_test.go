@@ -30,7 +30,7 @@ type stop struct {
 // aTour asks for every operation once with success, and for each of its answers
 // other than refusals.
 func aTour() []stop {
-	return slices.Concat(tourOfCinder(), tourOfVolumes(), tourOfTypes(), tourOfOurs())
+	return slices.Concat(tourOfCinder(), tourOfVolumes(), tourOfTypes(), tourOfGroups(), tourOfOurs())
 }
 
 func tourOfCinder() []stop {
@@ -126,6 +126,31 @@ func tourOfTypes() []stop {
 		{request: "GET /v3/types/{t}/extra_specs/a"},
 		{request: "DELETE /v3/types/{t}/extra_specs/a"},
 		{request: "DELETE /v3/types/{t}"},
+	}
+}
+
+func tourOfGroups() []stop {
+	return []stop{
+		{request: "POST /v3/types", body: `{"volume_type": {"name": "u", "extra_specs": {"replication_enabled": "<is> True"}}}`, makes: "u"},
+		{request: "POST /v3/group_types", body: `{"group_type": {"name": "gt", "group_specs": {"consistent_group_replication_enabled": "<is> True"}}}`, makes: "gt"},
+		{request: "GET /v3/group_types"},
+		{request: "GET /v3/group_types/{gt}"},
+		{request: "PUT /v3/group_types/{gt}", body: `{"group_type": {"description": "d"}}`},
+		{request: "POST /v3/group_types/{gt}/group_specs", body: `{"group_specs": {"a": "b"}}`},
+		{request: "GET /v3/group_types/{gt}/group_specs"},
+		{request: "PUT /v3/group_types/{gt}/group_specs/a", body: `{"a": "c"}`},
+		{request: "GET /v3/group_types/{gt}/group_specs/a"},
+		{request: "DELETE /v3/group_types/{gt}/group_specs/a"},
+		{request: "POST /v3/groups", body: `{"group": {"name": "g", "group_type": "{gt}", "volume_types": ["{u}"]}}`, makes: "g"},
+		{request: "POST /v3/volumes", body: `{"volume": {"size": 1, "volume_type": "u", "group_id": "{g}"}}`, makes: "gv", then: "work"},
+		{request: "GET /v3/groups?limit=1"},
+		{request: "GET /v3/groups/detail?list_volume=true"},
+		{request: "GET /v3/groups/{g}"},
+		{request: "GET /v3/groups/{g}", version: "3.13"},
+		{request: "PUT /v3/groups/{g}", body: `{"group": {"description": "d"}}`},
+		{request: "POST /v3/groups/{g}/action", body: `{"list_replication_targets": {}}`},
+		{request: "POST /v3/groups/{g}/action", body: `{"delete": {"delete-volumes": true}}`, then: "work"},
+		{request: "DELETE /v3/group_types/{gt}"},
 	}
 }
 
