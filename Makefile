@@ -23,6 +23,8 @@ COUNT ?= 1
 DURATION ?= 10m
 #: Flags for contract, such as CONTRACT='-run volumes/0.. -o json'
 CONTRACT ?=
+#: Flags for clients, such as CLIENTS='-short -o json'
+CLIENTS ?=
 #: Which mutants to judge, and how; see scripts/mutants
 MUTANTS ?=
 #: What model runs; see docs/model
@@ -114,8 +116,13 @@ tidy-check: ## Fail if go.mod or go.sum is not tidy
 ##@ Now and then
 .PHONY: keystone
 keystone: ## Tokens of a real Keystone, which is installed from Debian's packages first
-	scripts/keystone/install
+	scripts/debian-install keystone-manage=python3-keystone
 	scripts/keystone/run go test -count=1 -tags=keystone -run=RealKeystone -v ./api/auth
+
+.PHONY: clients
+clients: build ## OpenStack's own cinder and openstack, installed from Debian's packages, against three nodes
+	scripts/debian-install cinder=python3-cinderclient openstack=python3-openstackclient
+	CGO_ENABLED=0 go run ./scripts/clients -bin bin/lockstep $(CLIENTS)
 
 .PHONY: sim
 sim: ## SEEDS random fault histories of whole deployments, or as many as fit into FOR
