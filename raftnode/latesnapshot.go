@@ -12,15 +12,19 @@ import (
 // would go back to where it was, with a log whose end it has thrown away, and then
 // panic when it looks for it. Who has applied all that is in a snapshot needs
 // nothing of it, and says that it has it (Ongaro and Ousterhout, section 7).
+//
+// It also repairs entries that follow what is here in a snapshot only, see append.
 type punctual struct {
 	raft.Transport
 	raft.WithPreVote
+	logs     raft.LogStore
 	consumer chan raft.RPC
 }
 
-// newPunctual wraps t. The wrapper passes nothing on before serve runs.
-func newPunctual(t raft.Transport) *punctual {
-	p := &punctual{Transport: t, consumer: make(chan raft.RPC)}
+// newPunctual wraps t, for a Raft that keeps its log in logs. The wrapper passes
+// nothing on before serve runs.
+func newPunctual(t raft.Transport, logs raft.LogStore) *punctual {
+	p := &punctual{Transport: t, logs: logs, consumer: make(chan raft.RPC)}
 	p.WithPreVote, _ = t.(raft.WithPreVote)
 	return p
 }
@@ -58,8 +62,11 @@ func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
 		}, err)
 		return
 	}
-	answers := make(chan raft.RPCResponse, 1)
 	passed := rpc
+	if entries, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		passed.Command = p.append(entries, r)
+	}
+	answers := make(chan raft.RPCResponse, 1)
 	passed.RespChan = answers
 	select {
 	case p.consumer <- passed:
@@ -71,4 +78,35 @@ func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
 		rpc.RespChan <- answer
 	case <-stop:
 	}
+}
+
+// append returns a message as Raft has to see it, which is two things short of the
+// algorithm.
+//
+// Raft takes entries that follow its last one or one in its log, and none that
+// follow the end of its snapshot when the log has gone on from there: after a
+// snapshot, the answer to the first entries need only be lost. The leader goes back
+// step by step, sends the snapshot again, and goes round like that without a pause.
+// What is applied here is in the log of every leader of this term or a later one
+// (leader completeness), so entries up to the start of the log are left out, and
+// with them the question what they follow.
+//
+// And it takes for committed what its own log has, up to the leader's commit index,
+// although it has compared only the entries of this message with the leader's.
+func (p *punctual) append(m *raft.AppendEntriesRequest, r *raft.Raft) *raft.AppendEntriesRequest {
+	seen := *m
+	if m.Term < r.CurrentTerm() {
+		return m // from a leader that is deposed: Raft says so
+	}
+	if compared := m.PrevLogEntry + uint64(len(m.Entries)); seen.LeaderCommitIndex > compared {
+		seen.LeaderCommitIndex = compared
+	}
+	if m.PrevLogEntry == 0 || m.PrevLogEntry > r.AppliedIndex() || m.PrevLogEntry == r.LastIndex() {
+		return &seen
+	}
+	if first, err := p.logs.FirstIndex(); err == nil && m.PrevLogEntry < first {
+		seen.PrevLogEntry, seen.PrevLogTerm = 0, 0
+		seen.Entries = m.Entries[min(first-1-m.PrevLogEntry, uint64(len(m.Entries))):]
+	}
+	return &seen
 }

@@ -32,7 +32,7 @@ func TestSnapshotsThatComeTooLateAreNotInstalled(t *testing.T) {
 				_, here := raft.NewInmemTransport("here")
 				_, there := raft.NewInmemTransport("there")
 				there.Connect("here", here)
-				transport := newPunctual(here)
+				transport := newPunctual(here, store)
 				r, err := raft.NewRaft(raftConfig("here", DefaultTiming(), hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), store, store, snapshots, transport)
 				if err != nil {
 					t.Fatal(err)

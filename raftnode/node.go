@@ -121,7 +121,7 @@ func New(cfg Config) (*Node, error) {
 		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
 		logger: cfg.Logger.With("node", cfg.ID), began: cfg.Clock(), leader: newLeaderWatch(),
 	}
-	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport)
+	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport, cfg.Storage.Logs)
 	hasState, err := cfg.Storage.hasState()
 	if err != nil {
 		return nil, err

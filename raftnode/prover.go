@@ -119,6 +119,10 @@ func (n *Node) confirmTerm(ctx context.Context, term uint64) error {
 	answers := make(chan bool, len(voters))
 	var wg sync.WaitGroup
 	for _, id := range voters {
+		if id == n.cfg.ID {
+			answers <- !n.cfg.disk.dead() && n.raft.CurrentTerm() == term
+			continue
+		}
 		wg.Go(func() {
 			a, err := ask[indexAnswer](ctx, n, id, methodTerm, struct{}{})
 			answers <- err == nil && a.Index == term

@@ -1,0 +1,127 @@
+package raftnode
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// follower is a Raft that follows a leader which the test plays.
+type follower struct {
+	t       *testing.T
+	raft    *raft.Raft
+	logs    *raft.InmemStore
+	leader  *raft.InmemTransport
+	entries []*raft.Log
+}
+
+const playedTerm = 100 // of the leader; beyond what elections reach here
+
+// newFollower starts a follower that has applied six entries and has the first five
+// of them in a snapshot only, and has two more, which are not committed.
+func newFollower(t *testing.T) *follower {
+	t.Helper()
+	f := &follower{t: t, logs: raft.NewInmemStore()}
+	_, here := raft.NewInmemTransport("here")
+	_, f.leader = raft.NewInmemTransport("there")
+	f.leader.Connect("here", here)
+	transport := newPunctual(here, f.logs)
+	timing := DefaultTiming()
+	timing.TrailingLogs = 1
+	r, err := raft.NewRaft(raftConfig("here", timing, hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), f.logs, f.logs, raft.NewInmemSnapshotStore(), transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.raft = r
+	stopped := make(chan struct{})
+	go transport.serve(r, stopped)
+	t.Cleanup(func() {
+		_ = r.Shutdown().Error()
+		close(stopped)
+	})
+	servers := raft.Configuration{Servers: []raft.Server{{ID: "here", Address: "here"}, {ID: "there", Address: "there"}}}
+	f.entries = append(f.entries, nil, &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)})
+	for i := uint64(2); i <= 8; i++ {
+		f.entries = append(f.entries, &raft.Log{Index: i, Term: 1, Type: raft.LogCommand, Data: register(t, i, "a").Data})
+	}
+	f.send(0, 0, f.entries[1:7], 6)
+	f.applied(6)
+	if err := r.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	if first, _ := f.logs.FirstIndex(); first != 6 {
+		t.Fatalf("the log begins at %d, want 6", first)
+	}
+	f.send(6, 1, f.entries[7:], 6)
+	return f
+}
+
+// send sends entries after prev, and wants them to be accepted.
+func (f *follower) send(prev, prevTerm uint64, entries []*raft.Log, commit uint64) {
+	f.t.Helper()
+	var answer raft.AppendEntriesResponse
+	err := f.leader.AppendEntries("here", "here", &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("there"), Addr: []byte("there")},
+		Term:      playedTerm, PrevLogEntry: prev, PrevLogTerm: prevTerm, Entries: entries, LeaderCommitIndex: commit,
+	}, &answer)
+	if err != nil || !answer.Success {
+		f.t.Fatalf("entries after %d: %+v, %v", prev, answer, err)
+	}
+}
+
+func (f *follower) applied(want uint64) {
+	f.t.Helper()
+	synctest.Wait()
+	if is := f.raft.AppliedIndex(); is != want {
+		f.t.Errorf("applied up to %d, want %d", is, want)
+	}
+}
+
+// TestG5_EntriesThatFollowASnapshotAreTaken sends entries a second time, since their
+// answer was lost, when what they follow is in a snapshot only.
+func TestG5_EntriesThatFollowASnapshotAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name            string
+		prev, upTo      uint64
+		conflict        bool // entry 7 is another one
+		commit, applied uint64
+	}{
+		{"from right behind the snapshot", 5, 8, false, 8, 8},
+		{"from within the snapshot", 3, 8, false, 8, 8},
+		{"all within the snapshot", 2, 4, false, 8, 6},
+		{"another end than the follower's", 4, 7, true, 7, 7},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFollower(t)
+				entries := append([]*raft.Log(nil), f.entries[test.prev+1:test.upTo+1]...)
+				if test.conflict {
+					entries[len(entries)-1] = &raft.Log{Index: 7, Term: 2, Type: raft.LogNoop}
+				}
+				f.send(test.prev, 1, entries, test.commit)
+				f.applied(test.applied)
+				var last raft.Log
+				if err := f.logs.GetLog(7, &last); err != nil || (last.Term == 2) != test.conflict {
+					t.Errorf("entry 7 is of term %d, %v", last.Term, err)
+				}
+			})
+		})
+	}
+}
+
+// TestG13_OnlyWhatWasComparedIsCommitted tells a follower that has more in its log
+// than the leader has compared how far the leader has committed.
+func TestG13_OnlyWhatWasComparedIsCommitted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFollower(t)
+		f.send(6, 1, nil, 8)
+		f.applied(6)
+		f.send(6, 1, f.entries[7:8], 8)
+		f.applied(7)
+	})
+}
