@@ -68,40 +68,35 @@ func (s *story) failover(m *Member, cluster string) {
 	id := s.name("f")
 	s.note("%s failover %s of %s to %s asked of %s", mode, id, cluster, target, m.ID)
 	s.do(m, history.Request{Kind: history.RequestFailover, Cluster: cluster, ID: id, Target: target},
-		fsm.RequestFailover{ID: id, Cluster: cluster, Target: target, Mode: mode}, func() { s.asked = append(s.asked, id) })
+		fsm.RequestFailover{ID: id, Cluster: cluster, Target: target, Mode: mode}, func() { s.asked = append(s.asked, asked{id, cluster}) })
 }
 
 // abort aborts the latest failover that was asked for.
-func (s *story) abort(m *Member, cluster string) {
-	id := s.last(&s.asked)
-	if id == "" {
+func (s *story) abort(m *Member) {
+	f, ok := s.latest()
+	if !ok {
 		return
 	}
-	cl := cluster
-	m.Node.View(func(st *fsm.State) {
-		if f, ok := st.Failover(id); ok {
-			cl = f.Cluster
-		}
-	})
-	s.do(m, history.Request{Kind: history.AbortFailover, Cluster: cl, ID: id}, fsm.AbortFailover{ID: id}, nil)
+	s.do(m, history.Request{Kind: history.AbortFailover, Cluster: f.cluster, ID: f.id}, fsm.AbortFailover{ID: f.id}, nil)
 }
 
-// last is the newest of some names. They come by pointer, since clients that are
-// answered meanwhile add to them.
-func (s *story) last(of *[]string) string {
+// latest is the failover that was asked for last.
+func (s *story) latest() (f asked, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(*of) == 0 {
-		return ""
+	if len(s.asked) == 0 {
+		return asked{}, false
 	}
-	return (*of)[len(*of)-1]
+	return s.asked[len(s.asked)-1], true
 }
 
-func (s *story) pick(of *[]string) string {
+// pick is a random one of some names. They come by pointer, since clients that are
+// answered meanwhile add to them.
+func pick[T any](s *story, of *[]T) (one T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(*of) == 0 {
-		return ""
+		return one
 	}
 	return (*of)[s.rnd.IntN(len(*of))]
 }
@@ -123,7 +118,7 @@ func (s *story) enable(m *Member, cluster string) {
 // volume asks for something to be done to a volume, or for a few new ones.
 func (s *story) volume(m *Member, cluster string) {
 	host := m.HostIn(cluster)
-	v := s.pick(&s.volumes)
+	v := pick(s, &s.volumes)
 	n := s.rnd.IntN(10)
 	if v == "" || n < 5 {
 		s.enable(m, cluster)
@@ -143,7 +138,7 @@ func (s *story) volume(m *Member, cluster string) {
 		s.do(m, history.Request{Kind: history.CreateSnapshot, ID: id},
 			fsm.CreateSnapshot{Snapshot: fsm.Snapshot{ID: id, VolumeID: v}, Host: host}, func() { s.snapshots = append(s.snapshots, id) })
 	default:
-		if id := s.pick(&s.snapshots); id != "" {
+		if id := pick(s, &s.snapshots); id != "" {
 			s.do(m, history.Request{Kind: history.DeleteSnapshot, ID: id}, fsm.DeleteSnapshot{ID: id, Host: host}, nil)
 		}
 	}
@@ -162,7 +157,7 @@ func (s *story) read(m *Member, cluster string) {
 	if !up {
 		return
 	}
-	v, f := s.pick(&s.volumes), s.pick(&s.asked)
+	v, f := pick(s, &s.volumes), pick(s, &s.asked).id
 	r := history.Request{Kind: history.ReadCluster, Cluster: cluster}
 	switch n := s.rnd.IntN(3); {
 	case n == 0 && v != "":

@@ -177,7 +177,7 @@ func (c *Cluster) end() {
 		c.orphans(m, 0)
 	}
 	c.ending.Wait()
-	c.net.flying.Wait()
+	c.net.end()
 	<-time.After(answerTimeout) // Raft does not wait for a transfer of leadership that nobody answers
 }
 

@@ -28,7 +28,7 @@ type disk struct {
 	latency time.Duration       // of each write
 	stalled chan struct{}       // closed when the disk answers again; nil unless it hangs
 	failing error               // what writes end with
-	fatal   func()              // the process panics: Raft does if it cannot keep its term
+	fatal   func()              // the process ends: it does so when a write has failed
 
 	// archive is every entry that was ever in the log and was not taken out of
 	// it for a conflict, for the checker.
@@ -152,6 +152,17 @@ func (d *disk) archived(index uint64) (*raft.Log, bool) {
 	return e, ok
 }
 
+// describe says what the disk holds, for people.
+func (d *disk) describe() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	text := fmt.Sprintf("entries %d to %d, term %s", d.content.first, d.content.last, d.content.keys["CurrentTerm"])
+	for _, s := range d.content.snapshots {
+		text += fmt.Sprintf(", snapshot up to %d of term %d", s.meta.Index, s.meta.Term)
+	}
+	return text
+}
+
 func (c *content) add(e *raft.Log) {
 	if c.first == 0 {
 		c.first = e.Index
@@ -194,8 +205,19 @@ var (
 	errIO      = errors.New("input/output error")
 )
 
-// do makes a write durable: keep is called with the number of units that are.
+// do makes a write durable: keep is called with the number of units that are. A
+// write that fails ends the process, as raftnode's guards do: what Raft holds in
+// memory is then not what is on the disk.
 func (f files) do(units int, keep func(n int)) error {
+	err := f.write(units, keep)
+	if err != nil && f.process.lives() {
+		f.stats.Add("disk: a failed write ends the process", 1)
+		f.fatal()
+	}
+	return err
+}
+
+func (f files) write(units int, keep func(n int)) error {
 	if !f.process.runs() {
 		return errKilled
 	}
@@ -330,13 +352,10 @@ func (f files) Get(key []byte) ([]byte, error) {
 }
 
 // SetUint64 implements [raft.StableStore]. Raft panics if it cannot keep its term,
-// so a failing disk kills the process here.
+// and need not be told: its process has ended.
 func (f files) SetUint64(key []byte, value uint64) error {
 	err := f.Set(key, fmt.Append(nil, value))
-	if err != nil && string(key) == "CurrentTerm" {
-		if f.process.lives() {
-			f.fatal()
-		}
+	if string(key) == "CurrentTerm" {
 		return nil
 	}
 	return err

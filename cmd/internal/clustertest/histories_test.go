@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,6 +65,7 @@ type runner struct {
 }
 
 func (r *runner) many() {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a third of the time went into collecting a few megabytes
 	progress := time.NewTicker(10 * time.Second)
 	defer progress.Stop()
 	stop := make(chan struct{})
@@ -109,16 +112,33 @@ func (r *runner) progress() {
 // one runs the history of a seed.
 func (r *runner) one(seed int64) {
 	r.t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		var s *story
-		defer func() { r.judge(t, seed, s) }() // also if the history was given up
+		var running atomic.Pointer[story]
+		hung := time.AfterFunc(realTime, func() { giveUp(seed, running.Load()) })
+		defer hung.Stop()
+		defer func() { r.judge(t, seed, running.Load()) }() // also if the history was given up
 		synctest.Test(t, func(t *testing.T) {
 			if r.alone() {
 				rand.Seed(seed) //nolint:staticcheck // Raft draws its timeouts from the global source, and nobody else runs
 			}
-			s = newStory(t, seed, r.stats, func(*Options) {})
+			s := newStory(t, seed, r.stats, func(*Options) {})
+			running.Store(s)
 			s.run()
 		})
 	})
+}
+
+// realTime is more than the slowest history needs, a hundred times over.
+const realTime = 2 * time.Minute
+
+// giveUp ends a run in which a history does not end: something goes round in it
+// without ever waiting, so that its time stands still.
+func giveUp(seed int64, s *story) {
+	fmt.Fprintf(os.Stderr, "the history of seed %d stands still: after %v it has not ended\n", seed, realTime)
+	if s != nil {
+		fmt.Fprintln(os.Stderr, s.text())
+	}
+	_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+	os.Exit(1)
 }
 
 // judge checks what the clients of a history were answered, and keeps what is known

@@ -30,7 +30,9 @@ type Weather func(rnd *rand.Rand) (wait time.Duration, lost, twice bool)
 // a link may be cut in one direction only.
 type network struct {
 	seed    uint64
-	flying  sync.WaitGroup // messages on their way
+	flying  sync.WaitGroup // couriers
+	letters chan func()    // to an idle courier
+	closed  chan struct{}  // no courier waits for letters any more
 	stats   *Coverage
 	mu      sync.Mutex
 	cuts    map[link]bool
@@ -40,7 +42,36 @@ type network struct {
 }
 
 func newNetwork(seed uint64, stats *Coverage) *network {
-	return &network{seed: seed, stats: stats, cuts: map[link]bool{}, links: map[link]*rand.Rand{}, running: map[string]*process{}}
+	return &network{
+		seed: seed, stats: stats, cuts: map[link]bool{}, links: map[link]*rand.Rand{}, running: map[string]*process{},
+		letters: make(chan func()), closed: make(chan struct{}),
+	}
+}
+
+// carry has a courier deliver a message. Couriers stay for the next one: to grow
+// a new stack for each took a tenth of a run.
+func (n *network) carry(letter func()) {
+	select {
+	case n.letters <- letter:
+		return
+	default: // nobody is idle
+	}
+	n.flying.Go(func() {
+		for {
+			letter()
+			select {
+			case letter = <-n.letters:
+			case <-n.closed:
+				return
+			}
+		}
+	})
+}
+
+// end waits for all messages to be delivered. Nobody who sends is left.
+func (n *network) end() {
+	close(n.closed)
+	n.flying.Wait()
 }
 
 var (
@@ -141,9 +172,9 @@ func (n *network) send(ctx context.Context, from *process, to string, m message)
 	if there.lost {
 		return n.unanswered(ctx, from)
 	}
-	n.flying.Go(func() { n.deliver(from, to, m, there.wait, replies) }) //nolint:contextcheck // it outlives its sender on purpose
+	n.carry(func() { n.deliver(from, to, m, there.wait, replies) }) //nolint:contextcheck // it outlives its sender on purpose
 	if there.twice && !m.once {
-		n.flying.Go(func() { n.deliver(from, to, m, there.again, replies) }) //nolint:contextcheck // likewise
+		n.carry(func() { n.deliver(from, to, m, there.again, replies) }) //nolint:contextcheck // likewise
 	}
 	select {
 	case r := <-replies:

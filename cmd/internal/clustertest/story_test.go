@@ -26,11 +26,14 @@ type story struct {
 
 	mu        sync.Mutex
 	notes     strings.Builder
-	asked     []string // failovers that clients asked for
+	asked     []asked // failovers that clients asked for
 	volumes   []string
 	snapshots []string
 	unknown   map[string]*history.Pending // requests without an answer, by id
 }
+
+// asked is a failover that a client asked for.
+type asked struct{ id, cluster string }
 
 // newStory starts the deployment of a seed. Change may make its world another one.
 func newStory(t testing.TB, seed int64, stats *Coverage, change func(*Options)) *story {
@@ -146,6 +149,10 @@ func (s *story) text() string {
 	for _, op := range s.c.History.Operations() {
 		fmt.Fprintf(&text, "%8.3fs %8.3fs client %d: %+v: %+v\n", op.Begin.Seconds(), op.End.Seconds(), op.Client, op.Request, op.Answer)
 	}
+	text.WriteString("\ndisks:\n")
+	for _, m := range s.c.members() {
+		fmt.Fprintf(&text, "%s: %s\n", m.ID, m.disk.describe())
+	}
 	text.WriteString("\ncommitted:\n")
 	s.c.oracle.write(&text)
 	for name, a := range s.c.Arrays {
@@ -171,7 +178,7 @@ func (s *story) event() {
 	case n < 54:
 		s.failover(m, cluster)
 	case n < 57:
-		s.abort(m, cluster)
+		s.abort(m)
 	case n < 60:
 		s.freeze(m, cluster)
 	case n < 86:
@@ -225,9 +232,9 @@ func (s *story) settle() {
 func (s *story) g5EveryFailoverEnds() {
 	s.c.Eventually("G5: quiet and agreed", s.c.Quiet)
 	state := s.c.Leader().Node.Clone()
-	for _, id := range s.asked {
-		if f, ok := state.Failover(id); ok && !f.Phase.Terminal() {
-			s.t.Errorf("G5: failover %s is still %s", id, f.Phase)
+	for _, a := range s.asked {
+		if f, ok := state.Failover(a.id); ok && !f.Phase.Terminal() {
+			s.t.Errorf("G5: failover %s is still %s", a.id, f.Phase)
 		}
 	}
 }

@@ -118,7 +118,8 @@ func (w *wire) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 
 // AppendEntries implements [raft.Transport].
 func (w *wire) AppendEntries(_ raft.ServerID, to raft.ServerAddress, a *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
-	return rpc(w, to, a, nil, r)
+	sent := *a // Raft uses its message again while this one may still be on its way
+	return rpc(w, to, &sent, nil, r)
 }
 
 // RequestVote implements [raft.Transport].
