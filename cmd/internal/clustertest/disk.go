@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -156,11 +157,12 @@ func (d *disk) archived(index uint64) (*raft.Log, bool) {
 func (d *disk) describe() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	text := fmt.Sprintf("entries %d to %d, term %s", d.content.first, d.content.last, d.content.keys["CurrentTerm"])
+	var text strings.Builder
+	fmt.Fprintf(&text, "entries %d to %d, term %s", d.content.first, d.content.last, d.content.keys["CurrentTerm"])
 	for _, s := range d.content.snapshots {
-		text += fmt.Sprintf(", snapshot up to %d of term %d", s.meta.Index, s.meta.Term)
+		fmt.Fprintf(&text, ", snapshot up to %d of term %d", s.meta.Index, s.meta.Term)
 	}
-	return text
+	return text.String()
 }
 
 func (c *content) add(e *raft.Log) {
