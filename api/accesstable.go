@@ -108,8 +108,11 @@ func volumeAccess() map[string]access {
 		"PUT /v3/volumes/:id/metadata/:key":    needs("volume:update_volume_metadata"),
 		"DELETE /v3/volumes/:id/metadata/:key": needs("volume:delete_volume_metadata"),
 		"GET /v3/manageable_volumes":           needs("volume_extension:list_manageable"),
-		"GET /v3/manageable_volumes/:id":       needs("volume_extension:list_manageable"),
+		"GET /v3/manageable_volumes/detail":    needs("volume_extension:list_manageable"),
 		"POST /v3/manageable_volumes":          needs("volume_extension:volume_manage"),
+		"GET /v3/os-volume-manage":             needs("volume_extension:list_manageable"),
+		"GET /v3/os-volume-manage/detail":      needs("volume_extension:list_manageable"),
+		"POST /v3/os-volume-manage":            needs("volume_extension:volume_manage"),
 	}
 }
 
@@ -126,6 +129,9 @@ func snapshotAccess() map[string]access {
 			"os-update_snapshot_status": {"snapshot_extension:snapshot_actions:update_snapshot_status"},
 			"os-unmanage":               {"snapshot_extension:snapshot_unmanage"},
 		}},
+		"GET /v3/manageable_snapshots":           needs("snapshot_extension:list_manageable"),
+		"GET /v3/manageable_snapshots/detail":    needs("snapshot_extension:list_manageable"),
+		"POST /v3/manageable_snapshots":          needs("snapshot_extension:snapshot_manage"),
 		"GET /v3/snapshots/:id/metadata":         needs("volume:get_snapshot_metadata"),
 		"POST /v3/snapshots/:id/metadata":        needs("volume:update_snapshot_metadata"),
 		"PUT /v3/snapshots/:id/metadata":         needs("volume:update_snapshot_metadata"),

@@ -19,6 +19,9 @@ const (
 
 	withClusters          microversion = 7
 	withGroups            microversion = 13
+	withManageable        microversion = 8
+	withManageCluster     microversion = 16
+	withManageableCluster microversion = 17
 	withReplication       microversion = 26
 	withAttachments       microversion = 27
 	withLogLevels         microversion = 32

@@ -232,7 +232,7 @@ func (n *fakeNode) work(t *testing.T) {
 		for svc := range s.Services() {
 			cl, _ := s.Cluster(svc.Group())
 			for _, op := range s.Owed(svc.Host, 1000) {
-				ends = append(ends, fsm.EndOperation{Operation: op.ID, Host: svc.Host, Epoch: cl.Epoch})
+				ends = append(ends, fsm.EndOperation{Operation: op.ID, Host: svc.Host, Epoch: cl.Epoch, Size: 3})
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"net/http"
@@ -83,6 +84,12 @@ func (x *exchange) number(name string, def int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	switch {
+	case name == "offset" && err != nil:
+		return 0, fieldFault(name, text, "offset must be an integer")
+	case name == "offset" && n < 0:
+		return 0, fieldFault(name, text, "offset must be >= 0")
+	case name == "offset" && n > maxSize:
+		return 0, fieldFault(name, text, fmt.Sprintf("offset must be <= %d", int64(maxSize)))
 	case err != nil:
 		return 0, fieldFault(name, text, name+" param must be an integer")
 	case n < 0:
@@ -100,29 +107,41 @@ type order struct {
 // orders reads what a list is sorted by: nothing for the usual order, by creation,
 // newest first.
 func (x *exchange) orders() ([]order, error) {
+	if !x.query.Has("sort") && !x.query.Has("sort_key") && !x.query.Has("sort_dir") {
+		return nil, nil
+	}
+	all, err := x.ordersBy("created_at", func(_, dir string) error {
+		if dir != "asc" && dir != "desc" {
+			return fieldFault("sort", dir, prefixInvalid+"Unknown sort direction, must be 'desc' or 'asc'.", "asc", "desc")
+		}
+		return nil
+	})
+	if len(all) == 1 && all[0] == (order{"created_at", true}) {
+		return nil, err
+	}
+	return all, err
+}
+
+// ordersBy reads what a list is sorted by, a key def unless another one is asked
+// for, and the larger first.
+func (x *exchange) ordersBy(def string, check func(key, dir string) error) ([]order, error) {
 	if x.query.Has("sort") && (x.query.Has("sort_key") || x.query.Has("sort_dir")) {
 		return nil, badRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.")
 	}
 	asked := x.query.Get("sort")
 	if !x.query.Has("sort") {
-		if !x.query.Has("sort_key") && !x.query.Has("sort_dir") {
-			return nil, nil
-		}
-		asked = cmp.Or(x.query.Get("sort_key"), "created_at") + ":" + x.query.Get("sort_dir")
+		asked = cmp.Or(x.query.Get("sort_key"), def) + ":" + x.query.Get("sort_dir")
 	}
 	var all []order
 	for part := range strings.SplitSeq(strings.TrimSpace(asked), ",") {
 		key, dir, _ := strings.Cut(part, ":")
-		key, dir = strings.TrimSpace(key), strings.TrimSpace(dir)
-		if dir != "" && dir != "asc" && dir != "desc" {
-			return nil, fieldFault("sort", dir, prefixInvalid+"Unknown sort direction, must be 'desc' or 'asc'.", "asc", "desc")
+		key, dir = strings.TrimSpace(key), cmp.Or(strings.TrimSpace(dir), "desc")
+		if err := check(key, dir); err != nil {
+			return nil, err
 		}
 		if key != "" {
 			all = append(all, order{key: key, desc: dir != "asc"})
 		}
-	}
-	if len(all) == 1 && all[0] == (order{"created_at", true}) {
-		return nil, nil
 	}
 	return all, nil
 }

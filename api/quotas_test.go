@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/lockstep-storage/lockstep/api"
 )
 
 // Quotas are shown, set and enforced in Cinder's words.
@@ -68,7 +66,7 @@ func TestQuotas(t *testing.T) {
 // Who is no administrator sees the quota of the own project, and changes none.
 func TestQuotasOfOthers(t *testing.T) {
 	t.Parallel()
-	admin := newClient(t, newServer(t, newNode(t), func(cfg *api.Config) { cfg.Admin = func(user string) bool { return user == "admin" } }))
+	admin := newClient(t, newServer(t, newNode(t), onlyAdmin))
 	bob := admin.with("X-Auth-Token", "bob:p")
 	for _, tc := range []struct {
 		method, path string

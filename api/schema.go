@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	neturl "net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -19,6 +20,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // schemaFiles are the JSON Schemas (draft 2020-12) of request bodies.
@@ -26,11 +29,14 @@ import (
 //go:embed schemas/*.json
 var schemaFiles embed.FS
 
-// schemas are the compiled schemas, by name.
-type schemas map[string]*jsonschema.Schema
+// schemas are the schemas by name: as they are compiled, and as they are written.
+type schemas struct {
+	compiled map[string]*jsonschema.Schema
+	written  map[string]any
+}
 
 // compileSchemas compiles what is embedded. An error is a fault of this package.
-func compileSchemas() (schemas, error) {
+func compileSchemas() (*schemas, error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
@@ -41,6 +47,7 @@ func compileSchemas() (schemas, error) {
 		}
 		return nil
 	})
+	all := &schemas{compiled: map[string]*jsonschema.Schema{}, written: map[string]any{}}
 	files, err := fs.Glob(schemaFiles, "schemas/*.json")
 	if err != nil {
 		return nil, err
@@ -54,14 +61,14 @@ func compileSchemas() (schemas, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
+		all.written[schemaBase+path.Base(file)] = doc
 		if err := c.AddResource(schemaBase+path.Base(file), doc); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	all := schemas{}
 	for _, file := range files {
 		name := strings.TrimSuffix(path.Base(file), ".json")
-		if all[name], err = c.Compile(schemaBase + name + ".json"); err != nil {
+		if all.compiled[name], err = c.Compile(schemaBase + name + ".json"); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
@@ -83,12 +90,12 @@ const schemaBase = "http://lockstep.invalid/schemas/"
 
 // validate checks a value against a schema. Its messages are Cinder's, which come
 // from Python's jsonschema; scripts match them.
-func (all schemas) validate(name string, raw json.RawMessage) error {
+func (all *schemas) validate(name string, raw json.RawMessage) error {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return newFault(http.StatusBadRequest, "Malformed request body")
 	}
-	err = all[name].Validate(doc)
+	err = all.compiled[name].Validate(doc)
 	if err == nil {
 		return nil
 	}
@@ -96,7 +103,7 @@ func (all schemas) validate(name string, raw json.RawMessage) error {
 	if !ok {
 		return fmt.Errorf("schema %s: %w", name, err)
 	}
-	found := problemsOf(invalid, raw)
+	found := all.problemsOf(invalid, raw)
 	slices.SortStableFunc(found, func(a, b problemAt) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), slices.Compare(a.at, b.at))
 	})
@@ -118,22 +125,49 @@ type problemAt struct {
 
 // problemsOf returns what is wrong. Alternatives count as one: nobody can tell
 // which of them was meant.
-func problemsOf(err *jsonschema.ValidationError, raw json.RawMessage) []problemAt {
+func (all *schemas) problemsOf(err *jsonschema.ValidationError, raw json.RawMessage) []problemAt {
 	_, anyOf := err.ErrorKind.(*kind.AnyOf)
 	_, oneOf := err.ErrorKind.(*kind.OneOf)
 	_, names := err.ErrorKind.(*kind.PropertyNames)
 	if len(err.Causes) == 0 || anyOf || oneOf || names {
-		rank, message := pyMessage(err.ErrorKind, valueAt(raw, err.InstanceLocation))
-		if k, ok := err.ErrorKind.(*kind.PropertyNames); ok {
+		value := valueAt(raw, err.InstanceLocation)
+		rank, message := pyMessage(err.ErrorKind, value)
+		switch k := err.ErrorKind.(type) {
+		case *kind.PropertyNames:
 			message = badKey(k.Property, err.Causes)
+		case *kind.Type:
+			message = pyRepr(value) + " is not of type " + quoteAll(all.typesAt(err.SchemaURL))
 		}
 		return []problemAt{{at: err.InstanceLocation, rank: rank, message: message}}
 	}
-	var all []problemAt
+	var found []problemAt
 	for _, cause := range err.Causes {
-		all = append(all, problemsOf(cause, raw)...)
+		found = append(found, all.problemsOf(cause, raw)...)
 	}
-	return all
+	return found
+}
+
+// typesAt returns the types that a schema allows, in the order in which it names
+// them, which the validator does not keep.
+func (all *schemas) typesAt(url string) (types []string) {
+	base, pointer, _ := strings.Cut(url, "#")
+	at := all.written[base]
+	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		step, _ = neturl.PathUnescape(step)
+		if obj, ok := at.(map[string]any); ok && step != "" {
+			at = obj[strings.NewReplacer("~1", "/", "~0", "~").Replace(step)]
+		}
+	}
+	obj, _ := at.(map[string]any)
+	switch t := obj["type"].(type) {
+	case string:
+		return []string{t}
+	case []any:
+		for _, name := range t {
+			types = append(types, fmt.Sprint(name))
+		}
+	}
+	return types
 }
 
 // pyMessage returns the message of Python's jsonschema.
@@ -142,7 +176,7 @@ func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message
 	const ofType, ofValue, ofObject, ofExtras = 0, 1, 2, 3
 	switch k := k.(type) {
 	case *kind.Type:
-		return ofType, shown + " is not of type " + quoteAll(k.Want)
+		return ofType, "" // which types are allowed the schema says
 	case *kind.MinLength, *kind.MinItems:
 		return ofValue, shown + " is too short"
 	case *kind.MaxLength, *kind.MaxItems:
@@ -232,6 +266,15 @@ func (o object) sub(name string) object {
 		return object{}
 	}
 	return inner
+}
+
+// pairs returns the entries of an object whose values are strings or null, by key.
+func (o object) pairs() []fsm.KeyValue {
+	var all []fsm.KeyValue
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		all = append(all, fsm.KeyValue{Key: key, Value: o.text(key), Null: !o.has(key)})
+	}
+	return all
 }
 
 // only returns the name of the one entry of an object, the first if there are several.

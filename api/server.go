@@ -52,6 +52,10 @@ type Config struct {
 	// does not serve there now. Nil means that it never does.
 	Local func(cluster string) string
 
+	// Manageable lists what could be adopted at the site that a cluster, or a
+	// service outside clusters, uses. Nil means that nothing ever can.
+	Manageable func(ctx context.Context, cluster string) ([]Existing, error)
+
 	// Admin reports whether a user is an administrator. Nil means that everybody
 	// is, as under Cinder's noauth.
 	Admin func(user string) bool
@@ -72,7 +76,7 @@ type Server struct {
 	router  *httprouter.Router
 	access  map[string]access // by method and path of a route
 	metrics *metrics
-	schemas schemas
+	schemas *schemas
 
 	described func() (description, error) // made when it is first asked for
 }
@@ -97,6 +101,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Local == nil {
 		cfg.Local = func(string) string { return "" }
+	}
+	if cfg.Manageable == nil {
+		cfg.Manageable = func(context.Context, string) ([]Existing, error) { return nil, nil }
 	}
 	if cfg.Admin == nil {
 		cfg.Admin = func(string) bool { return true }

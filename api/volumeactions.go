@@ -24,6 +24,8 @@ func (s *Server) volumeActions() map[string]volumeAction {
 		"os-force_delete":          {rule: admin + "force_delete", do: s.forceDeleteVolume},
 		"os-set_bootable":          {schema: "action_set_bootable", do: s.setBootable},
 		"os-update_readonly_flag":  {schema: "action_readonly", do: s.setReadonly},
+		"os-retype":                {schema: "action_retype", do: s.retypeVolume},
+		"os-unmanage":              {rule: "volume_extension:volume_unmanage", do: s.unmanageVolume},
 		"os-initialize_connection": {schema: "action_initialize", do: s.initializeConnection},
 		"os-terminate_connection":  {schema: "action_terminate", do: s.accept},
 		"os-attach":                {schema: "action_attach", do: s.attachVolume},

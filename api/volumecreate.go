@@ -314,13 +314,22 @@ func unfitForAny(state *fsm.State, cl *fsm.Cluster, types []*fsm.VolumeType) str
 	return ""
 }
 
-// unfit says why a cluster cannot have a new volume of a type.
-func unfit(state *fsm.State, cl *fsm.Cluster, t *fsm.VolumeType) string {
-	_, backend, _ := strings.Cut(cl.Name, "@")
+// otherBackend says that volumes of a type belong to another backend than that of a
+// cluster or service.
+func otherBackend(group string, t *fsm.VolumeType) string {
+	_, backend, _ := strings.Cut(group, "@")
 	for _, kv := range t.ExtraSpecs {
 		if kv.Key == "volume_backend_name" && kv.Value != backend {
 			return fmt.Sprintf("is not of backend %q", kv.Value)
 		}
+	}
+	return ""
+}
+
+// unfit says why a cluster cannot have a new volume of a type.
+func unfit(state *fsm.State, cl *fsm.Cluster, t *fsm.VolumeType) string {
+	if reason := otherBackend(cl.Name, t); reason != "" {
+		return reason
 	}
 	f, unfinished := state.Unfinished(cl.Name)
 	switch {

@@ -17,9 +17,8 @@ import (
 const msgVolumeBusy = "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing" +
 	" and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
 
-// volumeRow writes a volume as Cinder does. A request that creates one gets it
-// before a service has it.
-func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
+// legacyVolumeRow writes a volume as Cinder did before it had microversions.
+func (x *exchange) legacyVolumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
 	pairs := metadata(v.Metadata)
 	if x.admin {
 		maps.Copy(pairs, metadata(v.AdminMetadata))
@@ -32,11 +31,21 @@ func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
 		"user_id": v.UserID, "bootable": strconv.FormatBool(v.Bootable), "encrypted": false, "replication_status": orNull(string(v.ReplicationStatus)),
 		"consistencygroup_id": nil, "multiattach": v.Multiattach, "attachments": volumeAttachments(state, v),
 	}
+	if x.admin {
+		row["migration_status"] = orNull(v.MigrationStatus)
+	}
+	return row
+}
+
+// volumeRow writes a volume as Cinder does. A request that creates one gets it
+// before a service has it.
+func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
+	row := x.legacyVolumeRow(state, v)
 	if x.version >= withGroups {
 		row["group_id"] = orNull(v.GroupID)
 	}
 	if x.version >= withProviderID {
-		row["shared_targets"], row["service_uuid"] = false, serviceUUID(v)
+		row["shared_targets"], row["service_uuid"] = v.Reference != "", serviceUUID(v)
 	}
 	if x.version >= withVolumeTypeID {
 		row["volume_type_id"] = nil
@@ -56,7 +65,6 @@ func (x *exchange) adminFields(row map[string]any, v *fsm.Volume) {
 	if !x.admin {
 		return
 	}
-	row["migration_status"] = orNull(v.MigrationStatus)
 	if x.version >= withProviderID {
 		row["provider_id"] = orNull(v.ProviderID)
 	}
@@ -83,9 +91,10 @@ func withoutPool(name string) string {
 }
 
 // serviceUUID is an id of the service that has made a volume; it follows from its
-// host. While there is no such service it is null.
+// host. While there is no such service it is null, and so it is of a volume that was
+// adopted.
 func serviceUUID(v *fsm.Volume) any {
-	if v.Status == fsm.StatusCreating {
+	if v.Status == fsm.StatusCreating && !v.Nominal || v.Reference != "" {
 		return nil
 	}
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("lockstep service "+v.Host)).String()

@@ -252,7 +252,13 @@ func (r *replayer) compare(ctx context.Context, st step) error {
 		r.ids.bind(created(got.Body), id)
 	}
 	res.Got, res.Want = got, want
-	res.Differences = compareAnswers(r.ids, got, want)
+	if isPlaced(x) {
+		if res.Differences, err = r.placed(ctx, x, got, want); err != nil {
+			return fmt.Errorf("%s: %w", title, err)
+		}
+	} else {
+		res.Differences = compareAnswers(r.ids, got, want)
+	}
 	r.rep.add(r.listed.judge(res), r.o.only)
 	return nil
 }

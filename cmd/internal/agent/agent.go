@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg config.Config, release string, drivers Drivers
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
-	server, err := newServer(cfg, release, process, hosts, secure, known, logger)
+	server, err := newServer(cfg, release, &adoption{process: process, hosts: hosts, peers: peers}, secure, known, logger)
 	if err != nil {
 		return errors.Join(err, process.Close())
 	}
@@ -102,20 +102,22 @@ func newHosts(cfg config.Config, process *raftnode.Process, drivers Drivers, log
 	return driverhost.New(driverhost.Config{State: process, Proposer: process, Services: services, Logger: logger.Named("driverhost")})
 }
 
-func newServer(cfg config.Config, release string, process *raftnode.Process, hosts *driverhost.Host, secure *security, known *users, logger hclog.Logger) (*api.Server, error) {
+func newServer(cfg config.Config, release string, adopts *adoption, secure *security, known *users, logger hclog.Logger) (*api.Server, error) {
+	hosts := adopts.hosts
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&replicationCollector{hosts: hosts}, secure,
 	)
-	node := &apiNode{Process: process, hosts: hosts}
+	node := &apiNode{Process: adopts.process, hosts: hosts, adopts: adopts}
 	return api.New(api.Config{
 		Node: node, Logger: logger, Deployment: cfg.Deployment, Version: release,
 		Local: func(cluster string) string {
 			host, _ := hosts.Serves(cluster)
 			return host
 		},
-		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
+		Manageable: adopts.manageable,
+		Ready:      node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
 		Admin:         func(user string) bool { return len(cfg.Admins) == 0 || slices.Contains(cfg.Admins, user) },
 		Authenticator: known.authenticator, Policies: known.policies.Load,
 	})
@@ -124,7 +126,16 @@ func newServer(cfg config.Config, release string, process *raftnode.Process, hos
 // apiNode is a node as the API needs it.
 type apiNode struct {
 	*raftnode.Process
-	hosts *driverhost.Host
+	hosts  *driverhost.Host
+	adopts *adoption
+}
+
+// Answer implements [api.PeerPort].
+func (n *apiNode) Answer(ctx context.Context, from, method string, body []byte) ([]byte, error) {
+	if method == methodManageable {
+		return n.adopts.answer(ctx, body)
+	}
+	return n.Process.Answer(ctx, from, method, body)
 }
 
 var _ api.Node = (*apiNode)(nil)
