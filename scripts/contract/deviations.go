@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -17,6 +18,9 @@ type deviation struct {
 	// Differs are patterns, one of which each difference must match, and each of
 	// which some difference must match.
 	Differs []string `yaml:"differs"`
+	// Lacks are the names of records in the recorded list that are not in ours, since
+	// the request that would have made them was refused. The other rows are compared.
+	Lacks []string `yaml:"lacks"`
 	// Unreachable marks an exchange in a state that Lockstep has not.
 	Unreachable bool `yaml:"unreachable"`
 }
@@ -43,7 +47,7 @@ func loadDeviations(path string) (deviations, error) {
 			return d, fmt.Errorf("%s: %s: %q is none of the reasons", path, dev.Case, dev.Reason)
 		case seen[dev.Case]:
 			return d, fmt.Errorf("%s: %s is listed twice", path, dev.Case)
-		case len(dev.Differs) == 0 && !dev.Unreachable:
+		case len(dev.Differs)+len(dev.Lacks) == 0 && !dev.Unreachable:
 			return d, fmt.Errorf("%s: %s does not say in what it differs", path, dev.Case)
 		}
 		for _, pattern := range dev.Differs {
@@ -87,7 +91,7 @@ func (dev deviation) check(res result) []string {
 		return nil
 	}
 	var problems []string
-	if len(res.Differences) == 0 {
+	if len(res.Differences)+len(dev.Lacks) == 0 {
 		problems = append(problems, "listed as a deviation, but the answers agree")
 	}
 	for _, diff := range res.Differences {
@@ -101,6 +105,32 @@ func (dev deviation) check(res result) []string {
 		}
 	}
 	return problems
+}
+
+// without returns a recorded list without the records that ours lacks on purpose.
+func (d deviations) without(title, body string) (string, error) {
+	i := slices.IndexFunc(d.Deviations, func(dev deviation) bool { return dev.Case == title })
+	if i < 0 || len(d.Deviations[i].Lacks) == 0 {
+		return body, nil
+	}
+	var list map[string][]map[string]any
+	if err := decode(body, &list); err != nil {
+		return "", fmt.Errorf("%s: %w", title, err)
+	}
+	for _, name := range d.Deviations[i].Lacks {
+		found := false
+		for noun, rows := range list {
+			list[noun] = slices.DeleteFunc(rows, func(row map[string]any) bool {
+				found = found || row["name"] == name
+				return row["name"] == name
+			})
+		}
+		if !found {
+			return "", fmt.Errorf("%s lacks %q, but so does what was recorded", title, name)
+		}
+	}
+	text, err := json.Marshal(list)
+	return string(text), err
 }
 
 // unused returns the deviations that belong to no exchange of the run.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func (r *replayer) placed(ctx context.Context, x exchange, got, want answer) (di
 // isPlaced reports whether an exchange lists the volumes of one host.
 func isPlaced(x exchange) bool {
 	path, query, _ := strings.Cut(x.Request.Path, "?")
-	return x.Request.Method == "GET" && strings.HasPrefix(query, "host=") && (strings.HasSuffix(path, "/volumes") || strings.HasSuffix(path, "/volumes/detail"))
+	return x.Request.Method == http.MethodGet && strings.HasPrefix(query, "host=") && (strings.HasSuffix(path, "/volumes") || strings.HasSuffix(path, "/volumes/detail"))
 }
 
 // hostsOf returns where every volume is, by its id.
