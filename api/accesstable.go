@@ -131,7 +131,6 @@ func snapshotAccess() map[string]access {
 		}},
 		"GET /v3/manageable_snapshots":           needs("snapshot_extension:list_manageable"),
 		"GET /v3/manageable_snapshots/detail":    needs("snapshot_extension:list_manageable"),
-		"POST /v3/manageable_snapshots":          needs("snapshot_extension:snapshot_manage"),
 		"GET /v3/snapshots/:id/metadata":         needs("volume:get_snapshot_metadata"),
 		"POST /v3/snapshots/:id/metadata":        needs("volume:update_snapshot_metadata"),
 		"PUT /v3/snapshots/:id/metadata":         needs("volume:update_snapshot_metadata"),

@@ -67,7 +67,6 @@ func (s *Server) snapshotRoutes() []route {
 		{method: post, path: "/v3/snapshots/:id/action", handle: s.actOnSnapshot},
 		{method: get, path: "/v3/manageable_snapshots", since: withManageable, handle: s.listManageableSnapshots},
 		{method: get, path: "/v3/manageable_snapshots/detail", since: withManageable, handle: s.listManageableSnapshots},
-		{method: post, path: "/v3/manageable_snapshots", since: withManageable, handle: s.manageSnapshot},
 		{method: get, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.show},
 		{method: post, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.merge},
 		{method: put, path: "/v3/snapshots/:id/metadata", handle: snapshotMetadata.replace},

@@ -377,19 +377,3 @@ func (s *Server) listManageableSnapshots(x *exchange) error {
 	x.json(http.StatusOK, typeJSON, map[string]any{"manageable-snapshots": []any{}})
 	return nil
 }
-
-// manageSnapshot answers POST manageable_snapshots, with what the list says: there is
-// none to adopt.
-func (s *Server) manageSnapshot(x *exchange) error {
-	body, err := s.valid(x, "snapshot_manage")
-	if err != nil {
-		return err
-	}
-	if _, _, err := s.owner(x, body.sub("snapshot").text("volume_id")); err != nil {
-		return err
-	}
-	if err := x.allowed("snapshot_extension:snapshot_manage"); err != nil {
-		return err
-	}
-	return fieldFault("ref", cut(pyStr(body.sub("snapshot")["ref"])), "Invalid snapshot: the storage has no snapshots that could be managed.")
-}

@@ -131,10 +131,6 @@ func TestManageIsRefused(t *testing.T) {
 	if down.status != 400 || down.message(t) != "Service is unavailable at this time." {
 		t.Errorf("down: %s", down.body)
 	}
-	snapshot := c.do(http.MethodPost, "/v3/manageable_snapshots", obj{"snapshot": obj{"volume_id": taken, "ref": ref}})
-	if snapshot.status != 400 || !strings.Contains(snapshot.message(t), "Invalid snapshot") {
-		t.Errorf("snapshot: %s", snapshot.body)
-	}
 }
 
 // A volume is adopted, listed as such, retyped, and given back.
