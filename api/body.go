@@ -25,17 +25,19 @@ const maxBody = 1 << 20
 
 // read returns the body of the request.
 func (x *exchange) read(limit int64, within time.Duration) ([]byte, error) {
-	// A client that sends its body slowly must not hold a handler for ever. The
-	// deadline is taken back, since it would end a blocking read as well.
 	rc := http.NewResponseController(x.ResponseWriter)
 	_ = rc.SetReadDeadline(time.Now().Add(within))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	if x.r.ContentLength > limit {
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
 	raw, err := io.ReadAll(http.MaxBytesReader(x.ResponseWriter, x.r.Body, limit))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); err != nil && !tooBig {
 		return nil, newFault(http.StatusBadRequest, "The request body could not be read: %v", err)
+	}
+	if err == nil {
+		// Nothing is to come: from here on the deadline would only end a request
+		// that waits for something.
+		_ = rc.SetReadDeadline(time.Time{})
 	}
 	x.sum = sha256.Sum256(raw)
 	return raw, err

@@ -134,11 +134,11 @@ func refusalOf(err error) (refusal fsm.Refusal, status int) {
 
 // refuse answers with an error, in the form of the surface that was asked.
 func (s *Server) refuse(x *exchange, err error) {
-	if errors.Is(x.r.Context().Err(), context.Canceled) {
-		x.status = statusClientGone
+	refusal, status := refusalOf(err)
+	if status == 0 && errors.Is(x.r.Context().Err(), context.Canceled) {
+		x.WriteHeader(statusClientGone) // should somebody be there, it must not look like success
 		return
 	}
-	refusal, status := refusalOf(err)
 	cinder, v1 := statusOf(refusal.Code)
 	path := x.r.URL.Path
 	inCinder := path == "/" || path == "/v3" || strings.HasPrefix(path, "/v3/")

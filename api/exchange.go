@@ -56,6 +56,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.metrics.observe(x, time.Since(start))
 		s.log.Debug("answered", "method", r.Method, "path", r.URL.Path, "status", x.status, "request", x.id, "took", time.Since(start))
 	}()
+	if r.ContentLength != 0 {
+		// A body that comes slowly, or not at all, holds neither a handler nor the
+		// connection for ever, whether somebody reads it or not.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.cfg.RequestTimeout))
+	}
 	if s.cfg.Authenticator == nil {
 		x.user, x.project, _ = strings.Cut(r.Header.Get("X-Auth-Token"), ":")
 	}
