@@ -4,47 +4,82 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
-// bodyRoutes are the routes that take a body, each with a field of it.
-func bodyRoutes() [][3]string {
-	return [][3]string{
-		{"PUT", "/v3/os-services/enable", "host"},
-		{"PUT", "/v3/os-services/disable", "binary"},
-		{"PUT", "/v3/os-services/disable-log-reason", "disabled_reason"},
-		{"PUT", "/v3/os-services/freeze", "cluster"},
-		{"PUT", "/v3/os-services/thaw", "host"},
-		{"PUT", "/v3/os-services/failover", "backend_id"},
-		{"PUT", "/v3/os-services/failover_host", "host"},
+// bodyRoutes are the routes that take a body, each with a field of it: every
+// operation of the description, with every property that its body may have, and
+// some that it does not say so much of.
+func bodyRoutes(tb testing.TB) [][3]string {
+	tb.Helper()
+	c, err := described()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	all := [][3]string{
 		{"PUT", "/v3/os-services/bogus", "host"},
-		{"PUT", "/v3/clusters/enable", "name"},
-		{"PUT", "/v3/clusters/disable", "disabled_reason"},
-		{"POST", "/v3/volumes", "volume"},
-		{"POST", "/v3/volumes/x/action", "os-extend"},
-		{"PUT", "/v3/volumes/x", "volume"},
-		{"PUT", "/v3/volumes/x/metadata", "metadata"},
-		{"POST", "/v3/volumes/x/metadata", "metadata"},
-		{"PUT", "/v3/volumes/x/metadata/k", "meta"},
+		{"PUT", "/v3/clusters/bogus", "name"},
+		{"POST", "/v3/volumes/x/action", "bogus"},
 		{"POST", "/v3/volumes/x/action", "os-reset_status"},
-		{"POST", "/v3/volumes/x/action", "os-attach"},
-		{"POST", "/v3/volumes/x/action", "os-detach"},
-		{"POST", "/v3/volumes/x/action", "os-set_bootable"},
-		{"POST", "/v3/volumes/x/action", "os-initialize_connection"},
-		{"POST", "/v3/snapshots", "snapshot"},
-		{"PUT", "/v3/snapshots/x", "snapshot"},
-		{"POST", "/v3/snapshots/x/action", "os-reset_status"},
-		{"POST", "/v3/attachments", "attachment"},
-		{"PUT", "/v3/attachments/x", "attachment"},
-		{"POST", "/v3/attachments/x/action", "os-complete"},
-		{"PUT", "/v3/types/x", "volume_type"},
-		{"POST", "/v3/types/x/extra_specs", "extra_specs"},
-		{"PUT", "/v3/types/x/extra_specs/k", "k"},
-		{"POST", "/v3/types", "volume_type"},
-		{"POST", "/v1/failovers", "cluster"},
+	}
+	fill := strings.NewReplacer("{id}", "x", "{key}", "k", "{project}", "p", "{class}", "default")
+	for at := range c.operations() {
+		method, path, _ := strings.Cut(at, " ")
+		_, pointer := c.operation(path, method)
+		body, where := c.at(pointer + "/requestBody")
+		if asObj(body["content"])[jsonType] == nil || strings.Contains(path, "{project_id}") {
+			continue
+		}
+		fields := c.fields(where + "/content/" + escape(jsonType) + "/schema")
+		if len(fields) == 0 {
+			fields = []string{"k"}
+		}
+		for _, field := range fields {
+			all = append(all, [3]string{method, fill.Replace(path), field})
+		}
+	}
+	slices.SortFunc(all, func(a, b [3]string) int { return slices.Compare(a[:], b[:]) })
+	return all
+}
+
+const jsonType = "application/json"
+
+// fields returns the properties that a schema or one of its alternatives names.
+func (c *contract) fields(pointer string) (names []string) {
+	schema, at := c.at(pointer)
+	for name := range asObj(schema["properties"]) {
+		names = append(names, name)
+	}
+	alternatives, _ := schema["anyOf"].([]any)
+	for i := range alternatives {
+		names = append(names, c.fields(fmt.Sprintf("%s/anyOf/%d", at, i))...)
+	}
+	return names
+}
+
+func TestEveryRouteWithABodyMeetsHostileOnes(t *testing.T) {
+	t.Parallel()
+	h, s := handler(t, nil)
+	met := map[string]bool{}
+	for _, rt := range bodyRoutes(t) {
+		_, pointer := document(t).operation(rt[1], rt[0])
+		met[pointer] = true
+	}
+	for _, u := range s.Uses() {
+		if u.Method != http.MethodPost && u.Method != http.MethodPut || strings.HasSuffix(u.Path, "/:action") && u.Action == "" || u.Path == "/v1/failovers/:id/abort" || u.Path == "/internal/v1/:method" {
+			continue // without a body of its own, or below
+		}
+		path := strings.NewReplacer(":action", u.Action, ":id", "x", ":key", "k", ":project", "p", ":class", "default").Replace(u.Path)
+		if _, pointer := document(t).operation(path, u.Method); !met[pointer] {
+			t.Errorf("%s meets no hostile bodies", useName(u))
+		}
+	}
+	if len(met) < 20 || h == nil {
+		t.Errorf("only %d routes meet hostile bodies", len(met))
 	}
 }
 
@@ -56,7 +91,8 @@ func TestHostileBodies(t *testing.T) {
 	bodies := []string{
 		"", " ", "null", "true", "1", `"x"`, "[]", "{", "}", "{}{}", `{"a":}`, `{'a': 1}`, "{\"a\": \"\xff\"}", "\x00", "\xef\xbb\xbf{}",
 		strings.Repeat("[", 100_000), strings.Repeat(`{"a":`, 100_000), strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000),
-		strings.Repeat(" ", 2<<20),
+		strings.Repeat(" ", 2<<20), "{\"a\": \"caf\xe9\"}", "\xff\xfe{\x00}\x00", "\xfe\xff\x00{\x00}", "\x00\x00\x00{\x00\x00\x00}", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00",
+		"{\"a\": 1}\x00", `{"\u0000": 1}`, `{"__proto__": {}}`, `{"a": 1, "a": 2}`, strings.Repeat(`{"a":1,`, 9999), "{" + strings.Repeat(`"a":1,`, 99_999) + `"a":1}`,
 	}
 	values := []string{
 		"null", "true", "[]", "[[[[]]]]", "{}", `{"a": {"b": [null]}}`, "-1", "0", "1e400", "-1e-400", "1.5", strings.Repeat("9", 1000), `""`, `" "`,
@@ -66,15 +102,18 @@ func TestHostileBodies(t *testing.T) {
 		`{"size": 1, "snapshot_id": "x"}`, `{"size": 1, "imageRef": "x"}`, `{"new_size": []}`, `{"new_size": 1e999}`, `{"volume_id": 7}`, `{"volume_id": "x"}`, `{"name": null}`, `{"name": ["x"]}`,
 		`{"name": "t", "extra_specs": {"a": {}}}`, `{"name": "t", "extra_specs": 7}`, `{"name": "t", "os-volume-type-access:is_public": "perhaps"}`,
 	}
-	for _, rt := range bodyRoutes() {
+	for _, rt := range bodyRoutes(t) {
 		all := bodies
 		for _, v := range values {
 			all = append(all, fmt.Sprintf(`{%q: %s}`, rt[2], v))
 		}
 		for _, body := range all {
 			got := c.do(rt[0], rt[1], body)
-			if got.status < 400 || got.status >= 500 {
+			if got.status >= 500 || got.status < 400 && body == "" {
 				t.Errorf("%s %s %.80q: got %d %.200s", rt[0], rt[1], body, got.status, got.body)
+			}
+			if got.status < 400 {
+				continue // as described, or the client says so; and nothing has changed, see below
 			}
 			if !json.Valid(got.body) || got.message(t) == "" || len(got.body) > 16<<10 {
 				t.Errorf("%s %s %.80q: got %d bytes, %.200s", rt[0], rt[1], body, len(got.body), got.body)
@@ -144,13 +183,16 @@ func TestHostilePathsAndHeaders(t *testing.T) {
 // FuzzBodies offers any body to any route: the answer is never a fault of the
 // server, and one that refuses changes nothing.
 func FuzzBodies(f *testing.F) {
-	routes := bodyRoutes()
+	routes := bodyRoutes(f)
 	for i, rt := range routes {
 		f.Add(uint8(i), fmt.Appendf(nil, `{%q: {"size": 1, "name": "x", "new_size": "3"}}`, rt[2]))
 	}
-	f.Add(uint8(5), []byte(`{"cluster": "mycluster@aa", "backend_id": "site-b"}`))
-	f.Add(uint8(14), []byte(`{"host": "vol1@aa", "backend_id": "default", "mode": "planned"}`))
-	f.Add(uint8(10), []byte(`{"volume": {"size": 1, "metadata": {"a": "\ud83d\ude00"}}}`))
+	at := func(path string) uint8 {
+		return uint8(slices.IndexFunc(routes, func(rt [3]string) bool { return rt[1] == path })) //nolint:gosec // there are not so many
+	}
+	f.Add(at("/v3/os-services/failover"), []byte(`{"cluster": "mycluster@aa", "backend_id": "site-b"}`))
+	f.Add(at("/v1/failovers"), []byte(`{"host": "vol1@aa", "backend_id": "default", "mode": "planned"}`))
+	f.Add(at("/v3/volumes"), []byte(`{"volume": {"size": 1, "metadata": {"a": "\ud83d\ude00"}}}`))
 	f.Fuzz(func(t *testing.T, route uint8, body []byte) {
 		n := newNode(t)
 		rt := routes[int(route)%len(routes)]
