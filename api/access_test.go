@@ -83,10 +83,10 @@ func tokensOf(t *testing.T, p people) (*auth.Tokens, map[string]string) {
 }
 
 // handler serves one node, which knows its users by authenticator.
-func handler(t *testing.T, authenticator auth.Authenticator) (http.Handler, *api.Server) {
+func handler(t *testing.T, authenticator auth.Authenticator, more ...func(*api.Config)) (http.Handler, *api.Server) {
 	t.Helper()
 	n := newNode(t)
-	s := newServer(t, n, func(c *api.Config) { c.Authenticator = authenticator })
+	s := newServer(t, n, append(more, func(c *api.Config) { c.Authenticator = authenticator })...)
 	for id, project := range map[string]string{ourVolume: ourProject, theirVolume: theirProject} {
 		n.do(t, fsm.CreateVolume{Volume: fsm.Volume{ID: id, ProjectID: project, Size: 1, Cluster: clusterAA, Host: "vol1@aa"}})
 	}
@@ -133,6 +133,7 @@ func TestWhoMayUseWhichRoute(t *testing.T) {
 	known, tokens := tokensOf(t, roles)
 	keystone, inKeystone := fakeKeystone(t, roles)
 	open, server := handler(t, nil)
+	believed, _ := handler(t, nil, func(c *api.Config) { c.Admin = func(user string) bool { return user == "root" } })
 	byFile, _ := handler(t, known)
 	byKeystone, _ := handler(t, keystone)
 	var table strings.Builder
@@ -158,6 +159,12 @@ func TestWhoMayUseWhichRoute(t *testing.T) {
 				may = append(may, role)
 			} else if !strings.Contains(w.Body.String(), "Policy doesn't allow ") {
 				t.Errorf("%s by %s: %d %s", name, role, w.Code, w.Body)
+			}
+			if user := map[string]string{auth.RoleAdmin: "root", auth.RoleMember: "somebody"}[role]; user != "" {
+				other := use(t, believed, u, user+":"+ourProject)
+				if (other.Code == http.StatusForbidden) != (w.Code == http.StatusForbidden) {
+					t.Errorf("%s by %s: %d with a token of the file, %d in noauth", name, role, w.Code, other.Code)
+				}
 			}
 			if other := use(t, byKeystone, u, inKeystone[role]); (other.Code == http.StatusForbidden) != (w.Code == http.StatusForbidden) {
 				t.Errorf("%s by %s: %d with a token of the file, %d with one of Keystone", name, role, w.Code, other.Code)

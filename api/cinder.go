@@ -63,9 +63,6 @@ func (s *Server) cinder(x *exchange, rt route) error {
 		return err
 	}
 	x.Header().Set(headerComputeID, "req-"+x.id)
-	if s.cfg.Authenticator == nil {
-		x.admin = s.cfg.Admin(x.user)
-	}
 	if err := x.negotiate(); err != nil {
 		return err
 	}
@@ -81,8 +78,8 @@ func (s *Server) cinder(x *exchange, rt route) error {
 // identify finds out who asks. Without an authenticator it may have answered
 // itself.
 func (s *Server) identify(x *exchange) (ok bool, err error) {
-	if s.cfg.Authenticator == nil {
-		return x.identified(), nil
+	if s.cfg.Authenticator == nil && !x.identified() {
+		return false, nil
 	}
 	x.Header().Set(headerRequestID, "req-"+x.id)
 	err = s.authenticate(x)

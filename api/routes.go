@@ -32,19 +32,17 @@ func (s *Server) routes() *httprouter.Router {
 	})
 	router.MethodNotAllowed = s.unrouted(s.methodNotAllowed)
 	router.NotFound = s.unrouted(s.notFound)
-	for _, rt := range s.plainRoutes() {
-		router.Handle(rt.method, rt.path, s.adapt(rt, s.plain))
-	}
-	for _, rt := range s.v1Routes() {
-		router.Handle(rt.method, rt.path, s.adapt(rt, s.plain))
-	}
-	for _, rt := range s.cinderRoutes() {
-		router.Handle(rt.method, rt.path, s.adapt(rt, s.cinder))
+	for _, rt := range s.allRoutes() {
+		surface := s.plain
+		if inCinder(rt.path) {
+			surface = s.cinder
+		}
+		router.Handle(rt.method, rt.path, s.adapt(rt, surface))
 	}
 	return router
 }
 
-// allRoutes are the routes of all surfaces.
+// allRoutes are the routes of all surfaces: what is not here is not served.
 func (s *Server) allRoutes() []route {
 	return slices.Concat(s.plainRoutes(), s.v1Routes(), s.cinderRoutes())
 }

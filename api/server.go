@@ -38,8 +38,12 @@ type Config struct {
 	Certificates Certificates
 
 	// Authenticator knows users by their tokens. Nil is Cinder's noauth: everyone
-	// is who they say they are, and may do everything.
+	// is who they say they are.
 	Authenticator auth.Authenticator
+
+	// Admin says of a user of noauth whether they have the role admin; the others
+	// have the role member. Nil means that everyone may do everything, as in Cinder.
+	Admin func(user string) bool
 
 	// Policies returns what those users may do. Nil means the default policies.
 	Policies func() *auth.Policies
@@ -55,10 +59,6 @@ type Config struct {
 	// Manageable lists what could be adopted at the site that a cluster, or a
 	// service outside clusters, uses. Nil means that nothing ever can.
 	Manageable func(ctx context.Context, cluster string) ([]Existing, error)
-
-	// Admin reports whether a user is an administrator. Nil means that everybody
-	// is, as under Cinder's noauth.
-	Admin func(user string) bool
 
 	// Ready says why the node is not ready. Nil asks the node's [Status].
 	Ready func() error
@@ -104,9 +104,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Manageable == nil {
 		cfg.Manageable = func(context.Context, string) ([]Existing, error) { return nil, nil }
-	}
-	if cfg.Admin == nil {
-		cfg.Admin = func(string) bool { return true }
 	}
 	if cfg.Policies == nil {
 		cfg.Policies = auth.DefaultPolicies

@@ -12,20 +12,18 @@ import (
 // volumeAction is one action on a volume.
 type volumeAction struct {
 	schema string // empty: any arguments
-	rule   string // of the policy, for what only administrators may do
 	do     func(x *exchange, host string, v *fsm.Volume, args object) error
 }
 
 func (s *Server) volumeActions() map[string]volumeAction {
-	const admin = "volume_extension:volume_admin_actions:"
 	return map[string]volumeAction{
 		"os-extend":                {schema: "action_extend", do: s.extendVolume},
-		"os-reset_status":          {schema: "action_reset_status", rule: admin + "reset_status", do: s.resetVolume},
-		"os-force_delete":          {rule: admin + "force_delete", do: s.forceDeleteVolume},
+		"os-reset_status":          {schema: "action_reset_status", do: s.resetVolume},
+		"os-force_delete":          {do: s.forceDeleteVolume},
 		"os-set_bootable":          {schema: "action_set_bootable", do: s.setBootable},
 		"os-update_readonly_flag":  {schema: "action_readonly", do: s.setReadonly},
 		"os-retype":                {schema: "action_retype", do: s.retypeVolume},
-		"os-unmanage":              {rule: "volume_extension:volume_unmanage", do: s.unmanageVolume},
+		"os-unmanage":              {do: s.unmanageVolume},
 		"os-initialize_connection": {schema: "action_initialize", do: s.initializeConnection},
 		"os-terminate_connection":  {schema: "action_terminate", do: s.accept},
 		"os-attach":                {schema: "action_attach", do: s.attachVolume},
@@ -56,11 +54,6 @@ func (s *Server) actOnVolume(x *exchange) error {
 	host, v, err := s.owner(x, x.params.ByName("id"))
 	if err != nil {
 		return err
-	}
-	if action.rule != "" {
-		if err := x.allowed(action.rule); err != nil {
-			return err
-		}
 	}
 	return action.do(x, host, &v, body.sub(name))
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -118,8 +117,7 @@ func newServer(cfg config.Config, release string, adopts *adoption, secure *secu
 		},
 		Manageable: adopts.manageable,
 		Ready:      node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
-		Admin:         func(user string) bool { return len(cfg.Admins) == 0 || slices.Contains(cfg.Admins, user) },
-		Authenticator: known.authenticator, Policies: known.policies.Load,
+		Authenticator: known.authenticator, Admin: known.admin, Policies: known.policies.Load,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -16,6 +17,7 @@ import (
 // users is how the node knows users of its API, and what they may do.
 type users struct {
 	authenticator auth.Authenticator // nil: noauth
+	admin         func(string) bool  // of noauth; nil: everyone may do everything
 	policies      atomic.Pointer[auth.Policies]
 	sources       []reload.Source
 }
@@ -30,6 +32,9 @@ func openUsers(cfg config.Auth) (*users, error) {
 			return nil, fmt.Errorf("auth.policies: %w", err)
 		}
 		u.sources = append(u.sources, reload.Source{Name: "policies", Files: []string{cfg.Policies}, Load: load})
+	}
+	if len(cfg.Admins) > 0 {
+		u.admin = func(user string) bool { return slices.Contains(cfg.Admins, user) }
 	}
 	switch cfg.Mode {
 	case config.ModeTokens:

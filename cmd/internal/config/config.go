@@ -18,7 +18,6 @@ type Config struct {
 	LogLevel        string         `yaml:"log_level"`        // trace, debug, info, warn or error
 	BootstrapExpect int            `yaml:"bootstrap_expect"` // nodes that start the deployment; 0: join one
 	Voters          int            `yaml:"voters"`           // at most so many vote, the others follow
-	Admins          []string       `yaml:"admins"`           // users who may do everything; empty: everybody
 	Insecure        bool           `yaml:"insecure"`         // other machines may connect, unencrypted or unknown
 	TLS             TLS            `yaml:"tls"`
 	Auth            Auth           `yaml:"auth"`
@@ -58,6 +57,7 @@ func (t TLS) On() bool { return t != TLS{} }
 // Auth says how users of the API prove who they are, and what they may do.
 type Auth struct {
 	Mode     string   `yaml:"mode"`     // noauth, tokens or keystone
+	Admins   []string `yaml:"admins"`   // with noauth: users who are administrators, the others members; empty: everyone may do everything
 	Tokens   string   `yaml:"tokens"`   // file of tokens
 	Policies string   `yaml:"policies"` // file of policies; empty: the default ones
 	Keystone Keystone `yaml:"keystone"`
@@ -168,10 +168,10 @@ func (b Backend) Host(node string) string { return node + "@" + b.Name }
 func Default() Config {
 	limits := fsm.DefaultLimits()
 	return Config{
-		LogLevel: "info", Admins: []string{},
-		Voters: 7,
-		API:    API{Listen: "127.0.0.1:9776"},
-		Auth: Auth{Mode: ModeNoAuth, Keystone: Keystone{
+		LogLevel: "info",
+		Voters:   7,
+		API:      API{Listen: "127.0.0.1:9776"},
+		Auth: Auth{Mode: ModeNoAuth, Admins: []string{}, Keystone: Keystone{
 			Username: "lockstep", UserDomain: "Default", Project: "service", ProjectDomain: "Default",
 			CacheTTL: time.Minute, CacheSize: 4096, Roles: map[string][]string{},
 		}},

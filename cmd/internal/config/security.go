@@ -48,6 +48,7 @@ func (v *validation) security(c Config) {
 func (v *validation) auth(a Auth) {
 	v.oneOf("auth.mode", a.Mode, ModeNoAuth, ModeTokens, ModeKeystone)
 	v.check(a.Mode != ModeTokens || a.Tokens != "", "auth.tokens", "", "a file of tokens, since auth.mode is tokens")
+	v.check(a.Mode == ModeNoAuth || len(a.Admins) == 0, "auth.admins", strings.Join(a.Admins, ", "), "empty, since auth.mode is not noauth: there roles say who is an administrator")
 	if a.Mode != ModeKeystone {
 		return
 	}

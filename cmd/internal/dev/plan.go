@@ -215,7 +215,7 @@ node: {{.Name}}
 deployment: {{.Deployment}}
 data_dir: {{.Data}}
 log_level: {{.LogLevel}}
-admins: [{{range $i, $u := .Admins}}{{if $i}}, {{end}}{{printf "%q" $u}}{{end}}]
+auth: {mode: noauth, admins: [{{range $i, $u := .Admins}}{{if $i}}, {{end}}{{printf "%q" $u}}{{end}}]}
 bootstrap_expect: {{.Expect}}
 voters: 7
 {{- if .TLS}}
