@@ -31,7 +31,8 @@ type failoverMember struct {
 type failoverView struct {
 	ID          string           `json:"id"`
 	Cluster     string           `json:"cluster,omitempty"`
-	Host        string           `json:"host,omitempty"` // of a service outside clusters
+	Host        string           `json:"host,omitempty"`  // of a service outside clusters
+	Group       string           `json:"group,omitempty"` // of the cluster, that is failed over alone
 	Target      string           `json:"target"`
 	From        string           `json:"from"`
 	Mode        fsm.Mode         `json:"mode"`
@@ -57,7 +58,7 @@ type failoverResults struct {
 
 func (t truth) failover(state *fsm.State, f *fsm.Failover) failoverView {
 	v := failoverView{
-		ID: f.ID, Cluster: f.Cluster, Target: f.Target, From: f.From, Mode: f.Mode, Phase: f.Phase, Attempt: f.Attempt,
+		ID: f.ID, Cluster: f.Cluster, Group: f.Group, Target: f.Target, From: f.From, Mode: f.Mode, Phase: f.Phase, Attempt: f.Attempt,
 		Executor: f.Executor, Reason: f.Reason, RequestedBy: f.RequestedBy, Error: f.Error,
 		RequestedAt: when(f.RequestedAt), FinishedAt: when(f.FinishedAt), Epoch: f.Epoch,
 		Results: failoverResults{Staged: f.Results, Failed: f.FailedCount}, Members: []failoverMember{}, Index: f.Index,

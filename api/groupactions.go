@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -22,6 +23,7 @@ func (s *Server) groupActions() map[string]groupAction {
 		"reset_status":             {schema: "group_reset_status", since: withGroupReset, do: s.resetGroup},
 		"enable_replication":       {schema: "group_enable_replication", since: withGroupReplication, do: s.replicateGroup(true)},
 		"disable_replication":      {schema: "group_disable_replication", since: withGroupReplication, do: s.replicateGroup(false)},
+		"failover_replication":     {schema: "group_failover", since: withGroupReplication, do: s.failOverGroup},
 		"list_replication_targets": {schema: "group_list_replication_targets", since: withGroupReplication, do: s.listGroupTargets},
 	}
 }
@@ -102,6 +104,51 @@ func (s *Server) replicateGroup(enabled bool) func(*exchange, *fsm.Group, object
 	return func(x *exchange, g *fsm.Group, _ object) error {
 		return s.actedOnGroup(x, g, fsm.SetGroupReplication{ID: g.ID, Enabled: enabled})
 	}
+}
+
+// groupPatience is how long the answer to a failover of a group waits for its switch:
+// Cinder's own is over in a moment, and scripts look at the group right after it.
+const groupPatience = 5 * time.Second
+
+// failOverGroup answers failover_replication. As for a cluster, a failover to a
+// secondary is forced and a failback is planned; without a site it goes to the first
+// target that is not in use. All members of the group's cluster follow, so it is
+// operators who may ask for it.
+func (s *Server) failOverGroup(x *exchange, g *fsm.Group, args object) error {
+	attached, err := args.flag("allow_attached_volume", "false")
+	if err != nil {
+		return err
+	}
+	ids, err := x.identities()
+	if err != nil {
+		return err
+	}
+	cmd := fsm.RequestFailover{
+		ID: ids.of("failover of group " + g.ID), Cluster: g.Cluster, Group: g.ID, Target: args.text("secondary_backend_id"),
+		Mode: fsm.Forced, RequestedBy: x.user, Attached: attached,
+	}
+	if cmd.Target == fsm.DefaultBackendID {
+		cmd.Mode = fsm.Planned
+	}
+	s.node.View(func(state *fsm.State) {
+		for move := range state.Moves(g.Cluster, g.ID) {
+			others := slices.DeleteFunc(state.Targets(g.Cluster), func(t string) bool { return t == move.From })
+			if cmd.Target == "" && len(others) > 0 {
+				cmd.Target = others[0]
+			}
+		}
+	})
+	if err := s.commit(x, ids, g.ID, cmd); err != nil {
+		return groupRefusal(fmt.Errorf("fail over group %s: %w", g.ID, err))
+	}
+	s.await(x.r.Context(), groupPatience, func(state *fsm.State) bool {
+		f, ok := state.Failover(cmd.ID)
+		return !ok || f.Phase == fsm.Switching || f.Phase.Terminal()
+	})
+	x.Header().Set("Location", "/v1/failovers/"+cmd.ID)
+	x.Header().Set(headerFailover, cmd.ID)
+	x.empty(http.StatusAccepted, typeHTML)
+	return nil
 }
 
 // listGroupTargets answers list_replication_targets.

@@ -33,6 +33,13 @@ type Volume struct {
 	ProviderID            string // what the driver last reported
 	ProviderLocation      string // what the driver last reported
 	ReplicationDriverData string // what the driver last reported
+
+	// Group is the replication group that the volume is in, and is failed over with;
+	// empty if it follows the backend. It is the same for as long as there is the volume.
+	Group string
+	// Site is where a volume of a group is in use; the driver was not told of it by
+	// FailoverCompleted.
+	Site string
 }
 
 // VolumeUpdate is what a driver reports of a volume. Empty strings leave the
@@ -136,6 +143,13 @@ type ActiveActive interface {
 	FailoverCompleted(ctx context.Context, req FailoverCompletedRequest) error
 }
 
+// GroupMover is what a driver needs for failovers of replication groups on their own.
+type GroupMover interface {
+	// MovesGroups reports whether Failover and Demote heed the groups of their
+	// requests, and volume calls the site of their volume.
+	MovesGroups() bool
+}
+
 // Copier is what a driver needs for volumes that are made of others.
 type Copier interface {
 	// CreateVolumeFrom makes a volume with the content of another volume or of a
@@ -195,6 +209,7 @@ type CopyRequest struct {
 	Volume       Volume
 	SourceVolume string // id; empty if it is made of a snapshot
 	Snapshot     string // id; empty if it is made of a volume
+	SourceGroup  string // the replication group of either
 }
 
 // ExtendVolumeRequest asks for a volume to be grown.
@@ -245,7 +260,21 @@ type FailoverRequest struct {
 	From    string   // the site in use so far
 	Target  string   // the site to promote; "default" is the primary
 	Planned bool     // nothing may be lost: refuse if something would be
-	Volumes []Volume // the replicated volumes of the backend
+	Volumes []Volume // the replicated volumes of the backend, or of the group
+
+	// Group is the replication group that is failed over alone: nothing else may
+	// change its site. If it is empty, the whole backend is.
+	Group string
+	// Groups are the replication groups to be moved, each from where it is: Group alone,
+	// or all of the backend. They are promoted with the backend or not at all.
+	Groups []GroupMove
+}
+
+// GroupMove is what a failover does to a replication group.
+type GroupMove struct {
+	ID     string
+	From   string // the site that it is at
+	Target string // may be the same
 }
 
 // FailoverResult is what a failover did.
@@ -274,6 +303,8 @@ type DemoteRequest struct {
 	From    string // the site in use
 	Target  string // the site that is to follow it
 	Volumes []Volume
+	Group   string      // as in [FailoverRequest]
+	Groups  []GroupMove // as in [FailoverRequest]
 }
 
 // Stats is a measurement of a backend.

@@ -1,6 +1,7 @@
 package driverhost
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation
 	snapshot := SnapshotRequest{Token: token, Snapshot: Snapshot{ID: op.SnapshotID, Volume: volume.Volume}}
 	switch op.Kind {
 	case fsm.OpCreateVolume:
-		did.VolumeUpdate, err = createVolume(ctx, driver, &v, volume)
+		did.VolumeUpdate, err = w.createVolume(ctx, driver, &v, volume)
 		return did, err
 	case fsm.OpDeleteVolume:
 		return did, deleteVolume(ctx, driver, op.Snapshots, volume)
@@ -172,7 +173,7 @@ func (w *worker) callVolume(ctx context.Context, driver Driver, op fsm.Operation
 }
 
 // createVolume makes a volume, empty or of what it is to be made of.
-func createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeRequest) (VolumeUpdate, error) {
+func (w *worker) createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeRequest) (VolumeUpdate, error) {
 	if v.SnapshotID == "" && v.SourceVolumeID == "" {
 		return driver.CreateVolume(ctx, req)
 	}
@@ -184,6 +185,11 @@ func createVolume(ctx context.Context, driver Driver, v *fsm.Volume, req VolumeR
 	if v.SnapshotID != "" {
 		from.SourceVolume, from.Snapshot = "", v.SnapshotID
 	}
+	w.cfg.State.View(func(s *fsm.State) {
+		sn, _ := s.Snapshot(v.SnapshotID)
+		source, _ := s.Volume(cmp.Or(sn.VolumeID, v.SourceVolumeID))
+		from.SourceGroup = source.ReplicaGroup
+	})
 	return copier.CreateVolumeFrom(ctx, from)
 }
 

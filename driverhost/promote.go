@@ -19,6 +19,7 @@ type promotion struct {
 	claim   uint64
 	held    context.Context //nolint:containedctx // the lease under which it was claimed
 	volumes []Volume
+	groups  []GroupMove
 }
 
 func (p promotion) token() Token { return Token{Epoch: p.task.Epoch, Claim: p.claim} }
@@ -64,8 +65,11 @@ func (w *worker) claim(ctx context.Context, task fsm.Task) (promotion, error) {
 	if f, ok := s.Failover(task.Failover); ok && f.Attempt == task.Attempt && f.Executor == w.svc.Host && f.Phase == fsm.Promoting {
 		p.claim = f.ClaimIndex
 	}
-	for v := range s.ReplicatedVolumes(task.Cluster) {
+	for v := range s.PromotedVolumes(task.Cluster, task.Group) {
 		p.volumes = append(p.volumes, volumeOf(v))
+	}
+	for m := range s.Moves(task.Cluster, task.Group) {
+		p.groups = append(p.groups, GroupMove{ID: m.ID, From: m.From, Target: task.Target})
 	}
 	return p, nil
 }
@@ -100,9 +104,12 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 	if !ok {
 		return result, false, fmt.Errorf("%w: the driver has no failover", ErrUnableToFailOver)
 	}
+	if mover, ok := driver.(GroupMover); p.task.Group != "" && (!ok || !mover.MovesGroups()) {
+		return result, false, fmt.Errorf("%w: the driver does not fail over groups", ErrUnableToFailOver)
+	}
 	req := FailoverRequest{
 		Token: p.token(), ID: p.task.Failover, From: p.task.From, Target: p.task.Target,
-		Planned: p.task.Mode == fsm.Planned, Volumes: p.volumes,
+		Planned: p.task.Mode == fsm.Planned, Volumes: p.volumes, Group: p.task.Group, Groups: p.groups,
 	}
 	demoter, demotes := driver.(Demoter)
 	if !req.Planned || !demotes {
@@ -117,7 +124,10 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 	}
 	// Nothing is promoted: open the old site again before the failover fails.
 	back := req
-	back.From, back.Target, back.Planned = req.Target, req.From, false
+	back.From, back.Target, back.Planned, back.Groups = req.Target, req.From, false, nil
+	for _, m := range req.Groups {
+		back.Groups = append(back.Groups, GroupMove{ID: m.ID, From: m.Target, Target: m.From})
+	}
 	backErr := w.mayCall(ctx, p)
 	if backErr == nil {
 		_, backErr = call(ctx, back)
@@ -133,7 +143,7 @@ func (w *worker) callFailover(ctx context.Context, driver Driver, p promotion) (
 // promoted by this attempt, so the failover can be refused once the site is open
 // again; unless another member might get further.
 func (w *worker) demote(ctx context.Context, demoter Demoter, p promotion, req FailoverRequest) error {
-	err := demoter.Demote(ctx, DemoteRequest{Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes})
+	err := demoter.Demote(ctx, DemoteRequest{Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes, Group: req.Group, Groups: req.Groups})
 	if lost := w.mayCall(ctx, p); lost != nil {
 		return errors.Join(lost, err)
 	}
@@ -249,6 +259,7 @@ func volumeOf(v fsm.Volume) Volume {
 	return Volume{
 		ID: v.ID, Name: v.Name, SizeGiB: v.Size, Replicated: v.Replicated, ProviderID: v.ProviderID,
 		ProviderLocation: v.ProviderLocation, ReplicationDriverData: v.ReplicationDriverData,
+		Group: v.ReplicaGroup, Site: v.Site,
 	}
 }
 

@@ -130,6 +130,10 @@ type CreateGroup struct {
 
 func (CreateGroup) kind() Kind { return kindCreateGroup }
 
+// maxGroups is how many groups there may be: a failover of their cluster names them all
+// to the driver.
+const maxGroups = 10_000
+
 // maxGroupTypes is how many volume types a group may have.
 const maxGroupTypes = 100
 
@@ -144,6 +148,9 @@ func (c CreateGroup) apply(s *State, m Meta) error {
 	if len(g.VolumeTypes) == 0 || len(g.VolumeTypes) > maxGroupTypes {
 		return refuseField(ErrInvalid, "volume_types", fmt.Sprint(len(g.VolumeTypes)),
 			fmt.Sprintf("a group needs 1 to %d volume types", maxGroupTypes))
+	}
+	if s.groups.Len() >= maxGroups {
+		return refuseField(ErrTooLarge, "id", g.ID, fmt.Sprintf("there are at most %d groups", maxGroups))
 	}
 	t, ok := s.groupTypes.Get(g.GroupType)
 	if !ok {

@@ -71,6 +71,7 @@ type Volume struct {
 	MigrationStatus           string            `cbor:"29,keyasint,omitempty"`
 	GroupID                   string            `cbor:"30,keyasint,omitempty"`
 	Site                      string            `cbor:"-"`                     // derived: where it is, as long as its services can reach it there
+	ReplicaGroup              string            `cbor:"-"`                     // derived: the replication group whose site it follows, empty if it follows its cluster's
 	Reference                 string            `cbor:"31,keyasint,omitempty"` // what it was called before it was adopted; empty if it was made here
 	Nominal                   bool              `cbor:"32,keyasint,omitempty"` // its status was set by hand: no operation is behind it
 }
@@ -121,6 +122,9 @@ func (s *State) derive(v *Volume) (out Volume, lost bool) {
 	g := s.replicaGroup(v)
 	at := cl.siteOf(g)
 	out.Site = at.backend
+	if g != nil {
+		out.ReplicaGroup = g.ID
+	}
 	switch {
 	case v.unmade():
 		return out, false
@@ -318,59 +322,6 @@ func (s *State) ownerFor(v *Volume, asked string) string {
 		}
 	}
 	return s.memberOr(v.group(), "")
-}
-
-// checkSource refuses a new volume whose source cannot be copied: it must be there
-// and whole, no larger, and of the same cluster.
-func (s *State) checkSource(v *Volume) error {
-	from := v.SourceVolumeID
-	if v.SnapshotID != "" {
-		sn, ok := s.Snapshot(v.SnapshotID)
-		if !ok {
-			return noSnapshot(v.SnapshotID)
-		}
-		if sn.Status != StatusAvailable {
-			return refuseField(ErrConflict, "snapshot_id", string(sn.Status),
-				"Invalid snapshot: Originating snapshot status must be one of 'available' values", string(StatusAvailable))
-		}
-		if v.Size < sn.Size {
-			return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
-				"Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", v.Size, sn.Size))
-		}
-		from = sn.VolumeID
-	}
-	if from == "" {
-		return nil
-	}
-	source, ok := s.Volume(from)
-	if !ok {
-		return noVolume(from)
-	}
-	if source.group() != v.group() {
-		return refuseField(ErrConflict, "source_volid", from, fmt.Sprintf("volume %s is not of %q", from, v.group()))
-	}
-	if v.SnapshotID == "" {
-		if err := v.checkSourceVolume(&source); err != nil {
-			return err
-		}
-	}
-	if made, _ := s.derive(v); made.Site != source.Site {
-		return refuseField(ErrConflict, "source_volid", from,
-			fmt.Sprintf("Invalid volume: volume %s is at site %q, and its copy would be at %q", from, source.Site, made.Site))
-	}
-	return nil
-}
-
-func (v *Volume) checkSourceVolume(source *Volume) error {
-	if source.Status != StatusAvailable && source.Status != StatusInUse {
-		return refuseField(ErrConflict, "source_volid", string(source.Status),
-			"Invalid volume: Originating source volume status must be one of 'available, in-use' values", string(StatusAvailable), string(StatusInUse))
-	}
-	if v.Size < source.Size {
-		return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
-			"Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", v.Size, source.Size))
-	}
-	return nil
 }
 
 func noVolume(id string) error {

@@ -24,8 +24,11 @@ func (d *Driver) CreateVolumeFrom(ctx context.Context, req driverhost.CopyReques
 		return driverhost.VolumeUpdate{}, err
 	}
 	name := volumePrefix + v.ID
-	s := d.current()
-	tmp, failed := s.stageCopy(ctx, req.Token, name, source, modeVolume)
+	s, from, err := d.copySites(ctx, req)
+	if err != nil {
+		return driverhost.VolumeUpdate{}, fmt.Errorf("create volume %s of %s: %w", v.ID, source, err)
+	}
+	tmp, failed := s.stageCopy(ctx, req.Token, name, from.place(source), modeVolume)
 	defer func() { _ = remove(tmp) }() // it is there only if it was not published
 	e := d.entry(CallCreateVolume, req.Token)
 	e.Volume = v.ID
@@ -45,6 +48,19 @@ func (d *Driver) CreateVolumeFrom(ctx context.Context, req driverhost.CopyReques
 		return driverhost.VolumeUpdate{}, fmt.Errorf("create volume %s of %s: %w", v.ID, source, err)
 	}
 	return s.update(v), nil
+}
+
+// copySites returns the site that a copy is made at, and the one at the same place that
+// its source is in.
+func (d *Driver) copySites(ctx context.Context, req driverhost.CopyRequest) (to, from *site, err error) {
+	if to, err = d.siteToCreate(ctx, req.Volume, req.Token); err != nil {
+		return nil, nil, err
+	}
+	sites, err := d.sitesOf(req.SourceGroup)
+	if err != nil {
+		return nil, nil, err
+	}
+	return to, sites[to.id], nil
 }
 
 func sourceName(req driverhost.CopyRequest) (string, error) {

@@ -15,6 +15,7 @@ var (
 	_ driverhost.Driver       = (*Driver)(nil)
 	_ driverhost.ActiveActive = (*Driver)(nil)
 	_ driverhost.Demoter      = (*Driver)(nil)
+	_ driverhost.GroupMover   = (*Driver)(nil)
 )
 
 // Driver serves one service. Any number of drivers, in any number of processes,
@@ -26,8 +27,9 @@ type Driver struct {
 	log   hclog.Logger
 	sites map[string]*site
 
-	mu    sync.Mutex
-	inUse string // backend id of the site that this driver was told to use
+	mu     sync.Mutex
+	inUse  string                      // backend id of the site that this driver was told to use
+	groups map[string]map[string]*site // the sites of replication groups, by group and backend id
 
 	faults *faults
 	stop   context.CancelFunc
@@ -54,12 +56,12 @@ func New(cfg Config) (driverhost.Opener, error) {
 func open(ctx context.Context, cfg Config, req driverhost.OpenRequest) (*Driver, error) {
 	d := &Driver{
 		cfg: cfg, node: req.Node, host: req.Host, log: req.Logger,
-		sites: newSites(cfg), inUse: req.ActiveBackendID, faults: newFaults(),
+		sites: newSites(cfg), groups: map[string]map[string]*site{}, inUse: req.ActiveBackendID, faults: newFaults(),
 	}
 	if d.log == nil {
 		d.log = hclog.NewNullLogger()
 	}
-	if _, err := d.site(d.inUse); err != nil {
+	if err := d.checkSite(d.inUse); err != nil {
 		return nil, err
 	}
 	if err := prepareSites(ctx, d.sites, cfg.siteIDs()); err != nil {
@@ -88,7 +90,7 @@ func (d *Driver) ReplicationTargets() []string { return d.cfg.Targets() }
 // FailoverCompleted makes this driver use the site from now on. It touches no
 // site: the one in use was made so by Failover.
 func (d *Driver) FailoverCompleted(_ context.Context, req driverhost.FailoverCompletedRequest) error {
-	if _, err := d.site(req.ActiveBackendID); err != nil {
+	if err := d.checkSite(req.ActiveBackendID); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -97,12 +99,12 @@ func (d *Driver) FailoverCompleted(_ context.Context, req driverhost.FailoverCom
 	return nil
 }
 
-func (d *Driver) site(id string) (*site, error) {
-	s, ok := d.sites[id]
-	if !ok {
-		return nil, fmt.Errorf("backend_id %q is none of %q: %w", id, d.cfg.siteIDs(), driverhost.ErrInvalidReplicationTarget)
+// checkSite refuses what is no site of the backend.
+func (d *Driver) checkSite(id string) error {
+	if _, ok := d.sites[id]; !ok {
+		return fmt.Errorf("backend_id %q is none of %q: %w", id, d.cfg.siteIDs(), driverhost.ErrInvalidReplicationTarget)
 	}
-	return s, nil
+	return nil
 }
 
 func (d *Driver) current() *site {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"time"
 
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
@@ -21,19 +23,27 @@ import (
 // nothing, since the volumes may have been written to, and only completes it.
 // With the target equal to the site in use, step 3 opens it again after a
 // Demote.
+//
+// Replication groups are sites of their own, and go through every step with the
+// backend: all of them have passed step 2, or none goes on to step 3.
 func (d *Driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (driverhost.FailoverResult, error) {
-	p := promotion{d: d, req: req}
-	res, err := p.run(ctx)
+	var res driverhost.FailoverResult
+	parts, err := d.parts(req)
+	if err == nil {
+		err = parts.promote(ctx, d.cfg.PromoteDelay, &res)
+	}
 	if err != nil {
 		return driverhost.FailoverResult{}, fmt.Errorf("fail over to %s: %w", req.Target, err)
 	}
 	return res, nil
 }
 
-// A promotion is one call of Failover.
+// A promotion is one call of Failover, about the backend or a group.
 type promotion struct {
 	d      *Driver
 	req    driverhost.FailoverRequest
+	group  string
+	sites  map[string]*site
 	target *site
 	from   *site // nil if it is not one of the sites, or is the target
 
@@ -42,34 +52,110 @@ type promotion struct {
 	followed driverhost.Token // what bounded replication to the target before
 }
 
-func (p *promotion) run(ctx context.Context) (driverhost.FailoverResult, error) {
-	if err := p.resolve(); err != nil {
-		return driverhost.FailoverResult{}, err
+// promotions are what one call of Failover is about.
+type promotions []*promotion
+
+// parts splits a request: the backend, and each group that has volumes or was ever
+// in use.
+func (d *Driver) parts(req driverhost.FailoverRequest) (promotions, error) {
+	volumes := map[string][]driverhost.Volume{}
+	for _, v := range req.Volumes {
+		volumes[v.Group] = append(volumes[v.Group], v)
 	}
-	err := p.begin(ctx)
-	if err != nil {
-		return driverhost.FailoverResult{}, err
+	moves := req.Groups
+	if req.Group == "" {
+		moves = append([]driverhost.GroupMove{{From: req.From, Target: req.Target}}, moves...)
 	}
-	if err := sleep(ctx, p.d.cfg.PromoteDelay); err != nil {
-		return driverhost.FailoverResult{}, err
+	var all promotions
+	for _, m := range moves {
+		part := req
+		part.From, part.Target, part.Volumes = m.From, m.Target, volumes[m.ID]
+		p := &promotion{d: d, req: part, group: m.ID}
+		if err := p.resolve(); err != nil {
+			return nil, err
+		}
+		if m.ID == "" || len(part.Volumes) > 0 || p.known() {
+			all = append(all, p)
+		}
 	}
+	return all, nil
+}
+
+// known reports whether the group has been in use at either site.
+func (p *promotion) known() bool {
+	for _, id := range []string{p.req.From, p.req.Target} {
+		if s, ok := p.sites[id]; ok {
+			if _, err := s.state(); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (all promotions) promote(ctx context.Context, delay time.Duration, res *driverhost.FailoverResult) error {
+	for _, p := range all {
+		if err := p.begin(ctx); err != nil {
+			return err
+		}
+	}
+	if err := sleep(ctx, delay); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if err := p.secure(ctx); err != nil {
+			return all.giveUp(ctx, p, err)
+		}
+	}
+	for _, p := range all {
+		done, err := p.open(ctx)
+		if err != nil {
+			return err
+		}
+		res.Volumes = append(res.Volumes, done.Volumes...)
+	}
+	return nil
+}
+
+// secure gets the last data across.
+func (p *promotion) secure(ctx context.Context) error {
 	if p.req.Planned && p.from != nil && !p.begun {
-		err = p.handOver(ctx)
-	} else {
-		err = p.salvage(ctx)
+		return p.handOver(ctx)
 	}
-	if err != nil {
-		return driverhost.FailoverResult{}, err
+	return p.salvage(ctx)
+}
+
+// giveUp ends a promotion of which one part refuses. It has undone itself; that nothing
+// is promoted can be said only when all others have been undone as well.
+func (all promotions) giveUp(ctx context.Context, refusing *promotion, err error) error {
+	if !errors.Is(err, driverhost.ErrUnableToFailOver) {
+		return err
 	}
-	return p.open(ctx)
+	for _, p := range all {
+		if p == refusing || p.from == nil { // it is at the target anyway
+			continue
+		}
+		undo := errors.New("a part of it is promoted already")
+		if !p.begun {
+			undo = p.undo(ctx)
+		}
+		if undo != nil { // in words only: the refusal is no longer the last word
+			return fmt.Errorf("outcome unknown: %s", errors.Join(err, undo).Error())
+		}
+	}
+	return err
 }
 
 func (p *promotion) resolve() (err error) {
-	if p.target, err = p.d.site(p.req.Target); err != nil {
+	if p.sites, err = p.d.sitesOf(p.group); err != nil {
+		return fmt.Errorf("%w: %w", err, driverhost.ErrUnableToFailOver)
+	}
+	if err = p.d.checkSite(p.req.Target); err != nil {
 		return err
 	}
+	p.target = p.sites[p.req.Target]
 	if p.req.From != p.req.Target {
-		p.from = p.d.sites[p.req.From]
+		p.from = p.sites[p.req.From]
 		if p.from == nil && p.req.Planned {
 			return fmt.Errorf("from %q is none of %q: %w", p.req.From, p.d.cfg.siteIDs(), driverhost.ErrUnableToFailOver)
 		}
@@ -82,13 +168,25 @@ func (p *promotion) resolve() (err error) {
 	return nil
 }
 
+// prepareTarget makes the group's site at the target, where no replica may have come
+// to yet.
+func (p *promotion) prepareTarget(ctx context.Context) error {
+	if _, err := p.target.state(); p.group == "" || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return p.d.beginGroup(ctx, p.target, p.req.Token, roleSecondary)
+}
+
 // begin raises the token at the target and finds out how far earlier calls got.
 func (p *promotion) begin(ctx context.Context) error {
 	var old siteState
 	if p.from != nil {
 		old, _ = p.from.state() // a site that cannot be read was not opened again
 	}
-	if _, err := p.target.state(); err != nil {
+	if err := p.prepareTarget(ctx); err != nil {
+		if errors.Is(err, driverhost.ErrFenced) {
+			return err
+		}
 		return fmt.Errorf("%w: %w", driverhost.ErrTargetUnreachable, err)
 	}
 	return p.target.exclusive(ctx, func(st siteState) error {
@@ -151,7 +249,7 @@ func (p *promotion) salvage(ctx context.Context) error {
 func (p *promotion) fenceOthers(ctx context.Context) error {
 	var errs []error
 	for _, id := range p.target.peers {
-		s := p.d.sites[id]
+		s := p.sites[id]
 		st, err := s.state()
 		if err == nil && (s == p.from || st.opened() || st.Reserved) {
 			e := p.d.entry(CallFence, p.req.Token)

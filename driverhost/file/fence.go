@@ -50,16 +50,27 @@ func (s *site) demote(st siteState, token driverhost.Token) error {
 // copies to the target what it lacks. With a target that cannot be reached it
 // does not begin.
 func (d *Driver) Demote(ctx context.Context, req driverhost.DemoteRequest) error {
-	from, err := d.site(req.From)
+	for _, id := range []string{req.From, req.Target} {
+		if err := d.checkSite(id); err != nil {
+			return fmt.Errorf("demote: %w", err)
+		}
+	}
+	parts, err := d.parts(driverhost.FailoverRequest{
+		Token: req.Token, ID: req.ID, From: req.From, Target: req.Target, Volumes: req.Volumes, Group: req.Group, Groups: req.Groups,
+	})
 	if err != nil {
 		return fmt.Errorf("demote: %w", err)
 	}
-	target, err := d.site(req.Target)
-	if err != nil {
-		return fmt.Errorf("demote: %w", err)
-	}
-	if err := d.demote(ctx, req, from, target); err != nil {
-		return fmt.Errorf("demote %s: %w", from.id, err)
+	for _, p := range parts {
+		if p.from == nil { // it is at the target
+			continue
+		}
+		if err := p.prepareTarget(ctx); p.group != "" && err != nil {
+			d.log.Debug("no site for the group at the target", "group", p.group, "error", err) // the demotion says what comes of it
+		}
+		if err := d.demote(ctx, req, p.from, p.target); err != nil {
+			return fmt.Errorf("demote %s: %w", p.from.id, err)
+		}
 	}
 	return nil
 }

@@ -54,10 +54,10 @@ func newMemory() *memory {
 // in use. All members do; the replication lock lets one at a time.
 func (d *Driver) replicateTo(ctx context.Context, dst *site) {
 	log := d.log.With("site", dst.id)
-	m := newMemory()
+	m, ofGroups := newMemory(), map[string]*memory{}
 	for {
 		started := time.Now()
-		err := d.replicateOnce(ctx, dst, m)
+		err := errors.Join(d.replicateOnce(ctx, dst, m), d.replicateGroups(ctx, dst, ofGroups))
 		if ctx.Err() != nil {
 			return
 		}
@@ -77,7 +77,13 @@ func (d *Driver) replicateOnce(ctx context.Context, dst *site, m *memory) error 
 	if src == dst {
 		return nil
 	}
-	from, to, err := d.look(ctx, src, dst)
+	return d.replicateFrom(ctx, src, dst, m, d.sites)
+}
+
+// replicateFrom makes one round from src to dst, which are of sites, unless another
+// member has made one a moment ago.
+func (d *Driver) replicateFrom(ctx context.Context, src, dst *site, m *memory, sites map[string]*site) error {
+	from, to, err := d.look(ctx, src, dst, sites)
 	if err != nil {
 		return err
 	}
@@ -100,11 +106,11 @@ func (d *Driver) replicateOnce(ctx context.Context, dst *site, m *memory) error 
 
 // look reads the state of both sites, prepares a target that is new, and fences
 // the one that was left behind by a failover while it could not be reached.
-func (d *Driver) look(ctx context.Context, src, dst *site) (from, to siteState, err error) {
+func (d *Driver) look(ctx context.Context, src, dst *site, sites map[string]*site) (from, to siteState, err error) {
 	if from, err = src.state(); err != nil {
 		return from, to, err
 	}
-	if err = dst.prepare(ctx, d.sites); err != nil {
+	if err = dst.prepare(ctx, sites); err != nil {
 		return from, to, err
 	}
 	if to, err = dst.state(); err != nil {

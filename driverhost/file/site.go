@@ -23,11 +23,14 @@ type site struct {
 	peers []string      // the ids of the other sites
 }
 
-func newSites(cfg Config) map[string]*site {
+func newSites(cfg Config) map[string]*site { return newSitesIn(cfg, "") }
+
+// newSitesIn returns the sites in a directory of each of the configured ones.
+func newSitesIn(cfg Config, sub string) map[string]*site {
 	sites := make(map[string]*site, len(cfg.Sites))
 	for _, id := range cfg.siteIDs() {
 		peers := slices.DeleteFunc(cfg.siteIDs(), func(other string) bool { return other == id })
-		sites[id] = &site{id: id, dir: filepath.Clean(cfg.Sites[id]), turn: make(chan struct{}, 1), peers: peers}
+		sites[id] = &site{id: id, dir: filepath.Join(cfg.Sites[id], sub), turn: make(chan struct{}, 1), peers: peers}
 	}
 	return sites
 }
@@ -139,14 +142,19 @@ func (s *site) prepare(ctx context.Context, sites map[string]*site) (err error) 
 	if _, err := s.state(); !errors.Is(err, fs.ErrNotExist) {
 		return err // another process was faster
 	}
+	role := roleSecondary
+	if s.id == Primary && s.alone(sites) {
+		role = roleActive
+	}
+	return s.begin(role)
+}
+
+// begin makes a site of a directory, under its lock.
+func (s *site) begin(r role) error {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
-	st := siteState{ID: rand.Text(), Role: roleSecondary}
-	if s.id == Primary && s.alone(sites) {
-		st.Role = roleActive
-	}
-	return s.writeState(st)
+	return s.writeState(siteState{ID: rand.Text(), Role: r})
 }
 
 // alone reports whether no other site of the backend exists.

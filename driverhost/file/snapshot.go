@@ -27,8 +27,11 @@ func (d *Driver) createSnapshot(ctx context.Context, req driverhost.SnapshotRequ
 		return err
 	}
 	name := snapshotPrefix + req.Snapshot.ID
-	s := d.current()
-	tmp, failed := s.stageCopy(ctx, req.Token, name, volumePrefix+req.Snapshot.Volume.ID, modeReadOnly)
+	s, err := d.siteFor(req.Snapshot.Volume)
+	if err != nil {
+		return err
+	}
+	tmp, failed := s.stageCopy(ctx, req.Token, name, s.place(volumePrefix+req.Snapshot.Volume.ID), modeReadOnly)
 	defer func() { _ = remove(tmp) }() // it is there only if it was not published
 	e := d.entry(CallCreateSnapshot, req.Token)
 	e.Volume, e.Snapshot = req.Snapshot.Volume.ID, req.Snapshot.ID
@@ -50,7 +53,7 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, req driverhost.SnapshotRequ
 	}
 	e := d.entry(CallDeleteSnapshot, req.Token)
 	e.Volume, e.Snapshot = req.Snapshot.Volume.ID, req.Snapshot.ID
-	err := d.call(ctx, req.Token, e, func(s *site) error { return s.discard(snapshotSidecar(req.Snapshot)) })
+	err := d.onVolume(ctx, req.Snapshot.Volume, req.Token, e, func(s *site) error { return s.discard(snapshotSidecar(req.Snapshot)) })
 	if err != nil {
 		return fmt.Errorf("delete snapshot %s: %w", req.Snapshot.ID, err)
 	}
@@ -65,7 +68,7 @@ func snapshotSidecar(sn driverhost.Snapshot) sidecar {
 	return sidecar{Name: snapshotPrefix + sn.ID, Volume: sn.Volume.ID, Replicated: sn.Volume.Replicated}
 }
 
-// stageCopy copies a file to a temporary one beside the place of name, or returns no
+// stageCopy copies the file at a path to a temporary one beside the place of name, or returns no
 // name if that is there already.
 func (s *site) stageCopy(ctx context.Context, token driverhost.Token, name, source string, mode os.FileMode) (tmp string, err error) {
 	done := false
@@ -92,9 +95,9 @@ func (s *site) dropStaged(name string) error {
 	return remove(left...)
 }
 
-// copyFile copies a volume or snapshot to a temporary file beside the place of name.
+// copyFile copies the file at a path to a temporary file beside the place of name.
 func (s *site) copyFile(ctx context.Context, name, source string, mode os.FileMode) (tmp string, err error) {
-	src, err := os.Open(s.place(source))
+	src, err := os.Open(source)
 	if err != nil {
 		return "", err
 	}

@@ -23,10 +23,13 @@ func (d *Driver) CreateVolume(ctx context.Context, req driverhost.VolumeRequest)
 	e := d.entry(CallCreateVolume, req.Token)
 	e.Volume = v.ID
 	var up driverhost.VolumeUpdate
-	err := d.call(ctx, req.Token, e, func(s *site) error {
-		up = s.update(v)
-		return s.createVolume(v)
-	})
+	s, err := d.siteToCreate(ctx, v, req.Token)
+	if err == nil {
+		err = d.callAt(ctx, s, req.Token, e, func(s *site) error {
+			up = s.update(v)
+			return s.createVolume(v)
+		})
+	}
 	if err != nil {
 		return driverhost.VolumeUpdate{}, fmt.Errorf("create volume %s: %w", v.ID, err)
 	}
@@ -41,7 +44,7 @@ func (d *Driver) DeleteVolume(ctx context.Context, req driverhost.VolumeRequest)
 	}
 	e := d.entry(CallDeleteVolume, req.Token)
 	e.Volume = v.ID
-	err := d.call(ctx, req.Token, e, func(s *site) error { return s.discard(volumeSidecar(v)) })
+	err := d.onVolume(ctx, v, req.Token, e, func(s *site) error { return s.discard(volumeSidecar(v)) })
 	if err != nil {
 		return fmt.Errorf("delete volume %s: %w", v.ID, err)
 	}
@@ -56,7 +59,7 @@ func (d *Driver) ExtendVolume(ctx context.Context, req driverhost.ExtendVolumeRe
 	}
 	e := d.entry(CallExtendVolume, req.Token)
 	e.Volume = v.ID
-	err := d.call(ctx, req.Token, e, func(s *site) error {
+	err := d.onVolume(ctx, v, req.Token, e, func(s *site) error {
 		return growFile(s.place(volumePrefix+v.ID), req.NewSizeGiB*gib)
 	})
 	if err != nil {

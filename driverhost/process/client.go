@@ -73,7 +73,7 @@ type remote struct {
 	driver driverpb.DriverClient
 	calls  atomic.Uint64
 
-	adopts, retypes bool // what the driver said that it can do when it was opened
+	adopts, retypes, groups bool // what the driver said that it can do when it was opened
 
 	alive context.Context //nolint:containedctx // ends when nothing is left of the process
 	wg    sync.WaitGroup

@@ -107,13 +107,31 @@ func volumeToWire(v driverhost.Volume) *driverpb.Volume {
 	return &driverpb.Volume{
 		Id: utf8Of(v.ID), Name: utf8Of(v.Name), SizeGib: v.SizeGiB, Replicated: v.Replicated, ProviderId: utf8Of(v.ProviderID),
 		ProviderLocation: utf8Of(v.ProviderLocation), ReplicationDriverData: utf8Of(v.ReplicationDriverData),
+		Group: utf8Of(v.Group), Site: utf8Of(v.Site),
 	}
+}
+
+func movesToWire(moves []driverhost.GroupMove) []*driverpb.GroupMove {
+	var out []*driverpb.GroupMove
+	for _, m := range moves {
+		out = append(out, &driverpb.GroupMove{Id: utf8Of(m.ID), From: utf8Of(m.From), Target: utf8Of(m.Target)})
+	}
+	return out
+}
+
+func movesOf(moves []*driverpb.GroupMove) []driverhost.GroupMove {
+	var out []driverhost.GroupMove
+	for _, m := range moves {
+		out = append(out, driverhost.GroupMove{ID: m.GetId(), From: m.GetFrom(), Target: m.GetTarget()})
+	}
+	return out
 }
 
 func volumeOf(v *driverpb.Volume) driverhost.Volume {
 	return driverhost.Volume{
 		ID: v.GetId(), Name: v.GetName(), SizeGiB: v.GetSizeGib(), Replicated: v.GetReplicated(), ProviderID: v.GetProviderId(),
 		ProviderLocation: v.GetProviderLocation(), ReplicationDriverData: v.GetReplicationDriverData(),
+		Group: v.GetGroup(), Site: v.GetSite(),
 	}
 }
 

@@ -29,12 +29,16 @@ func (r *remote) open(ctx context.Context, req driverhost.OpenRequest) (driverho
 	}
 	r.adopts = slices.Contains(all, driverpb.Capability_CAPABILITY_MANAGE)
 	r.retypes = slices.Contains(all, driverpb.Capability_CAPABILITY_RETYPE)
+	r.groups = slices.Contains(all, driverpb.Capability_CAPABILITY_GROUPS)
 	return r.with(
 		slices.Contains(all, driverpb.Capability_CAPABILITY_ACTIVE_ACTIVE),
 		slices.Contains(all, driverpb.Capability_CAPABILITY_DEMOTE),
 		slices.Contains(all, driverpb.Capability_CAPABILITY_FAILOVER_HOST),
 	), nil
 }
+
+// MovesGroups implements [driverhost.GroupMover].
+func (r *remote) MovesGroups() bool { return r.groups }
 
 // The optional interfaces, each to be put beside the others.
 type (
@@ -133,6 +137,7 @@ func (r *remote) CreateVolumeFrom(ctx context.Context, req driverhost.CopyReques
 	err = r.call(ctx, req.Token, func(ctx context.Context, call *driverpb.Call) (*driverpb.Failure, error) {
 		a, err := r.driver.CreateVolume(ctx, &driverpb.CreateVolumeRequest{
 			Call: call, Volume: volumeToWire(req.Volume), SourceVolumeId: req.SourceVolume, SourceSnapshotId: req.Snapshot,
+			SourceGroup: req.SourceGroup,
 		})
 		update = updateOf(a.GetUpdate())
 		return a.GetFailure(), err
@@ -208,7 +213,7 @@ func (d demoter) Demote(ctx context.Context, req driverhost.DemoteRequest) error
 		if err != nil {
 			return nil, err
 		}
-		first := &driverpb.DemoteRequest{Call: call, Id: req.ID, From: req.From, Target: req.Target}
+		first := &driverpb.DemoteRequest{Call: call, Id: req.ID, From: req.From, Target: req.Target, Group: req.Group, Groups: movesToWire(req.Groups)}
 		err = send(stream.Send, first, req.Volumes, func(part []*driverpb.Volume) *driverpb.DemoteRequest {
 			return &driverpb.DemoteRequest{Volumes: part}
 		})
@@ -230,7 +235,9 @@ func (r *remote) promote(ctx context.Context, req driverhost.FailoverRequest, be
 		if err != nil {
 			return nil, err
 		}
-		first := &driverpb.FailoverRequest{Call: call, Id: req.ID, From: req.From, Target: req.Target, Planned: req.Planned}
+		first := &driverpb.FailoverRequest{
+			Call: call, Id: req.ID, From: req.From, Target: req.Target, Planned: req.Planned, Group: req.Group, Groups: movesToWire(req.Groups),
+		}
 		err = send(stream.Send, first, req.Volumes, func(part []*driverpb.Volume) *driverpb.FailoverRequest {
 			return &driverpb.FailoverRequest{Volumes: part}
 		})

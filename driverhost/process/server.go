@@ -184,6 +184,9 @@ func capabilitiesOf(driver driverhost.Driver) (all []driverpb.Capability) {
 	if _, ok := driver.(driverhost.Retyper); ok {
 		all = append(all, driverpb.Capability_CAPABILITY_RETYPE)
 	}
+	if mover, ok := driver.(driverhost.GroupMover); ok && mover.MovesGroups() {
+		all = append(all, driverpb.Capability_CAPABILITY_GROUPS)
+	}
 	return all
 }
 
@@ -258,6 +261,7 @@ func (s *server) promote(stream grpc.BidiStreamingServer[driverpb.FailoverReques
 		}
 		result, err := call(ctx, driverhost.FailoverRequest{
 			Token: token, ID: first.GetId(), From: first.GetFrom(), Target: first.GetTarget(), Planned: first.GetPlanned(), Volumes: volumes,
+			Group: first.GetGroup(), Groups: movesOf(first.GetGroups()),
 		})
 		if err != nil {
 			return err
@@ -312,6 +316,7 @@ func (s *server) Demote(stream grpc.ClientStreamingServer[driverpb.DemoteRequest
 		}
 		return demoter.Demote(ctx, driverhost.DemoteRequest{
 			Token: token, ID: first.GetId(), From: first.GetFrom(), Target: first.GetTarget(), Volumes: volumes,
+			Group: first.GetGroup(), Groups: movesOf(first.GetGroups()),
 		})
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func createVolume(ctx context.Context, d driverhost.Driver, token driverhost.Tok
 		return driverhost.VolumeUpdate{}, driverhost.ErrNoCopies
 	}
 	return copier.CreateVolumeFrom(ctx, driverhost.CopyRequest{
-		Token: token, Volume: volumeOf(req.GetVolume()), SourceVolume: req.GetSourceVolumeId(), Snapshot: req.GetSourceSnapshotId(),
+		Token: token, Volume: volumeOf(req.GetVolume()), SourceVolume: req.GetSourceVolumeId(), Snapshot: req.GetSourceSnapshotId(), SourceGroup: req.GetSourceGroup(),
 	})
 }
 

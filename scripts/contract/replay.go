@@ -201,6 +201,9 @@ func (r *replayer) settled(ctx context.Context) error {
 
 // volumesSettled is an error while a record of the volumes' side changes.
 func (r *replayer) volumesSettled(ctx context.Context) error {
+	if err := r.settled(ctx); err != nil { // of a group
+		return err
+	}
 	for _, noun := range []string{"volumes", "snapshots", "groups"} {
 		var list map[string][]struct{ ID, Status string }
 		a, err := r.d.send(ctx, http.MethodGet, "/v3/"+project+"/"+noun+"/detail?all_tenants=1",

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/fsm"
 )
 
@@ -43,9 +44,11 @@ type Array struct {
 	next       []Behaviour // of the next promotions; then Succeed
 	slow       time.Duration
 	opTime     time.Duration
-	letGo      time.Duration // from the end of a call's context until the array lets go of it
-	promoted   string        // the site that takes writes
-	promoteTo  uint64        // epoch of the latest promotion that began and was not refused
+	letGo      time.Duration     // from the end of a call's context until the array lets go of it
+	promoted   string            // the site that takes writes
+	groups     map[string]string // the site that takes writes of a group that was promoted; else promoted
+	groupCalls map[string]string // by host, the site of the last call about a volume of a group
+	promoteTo  uint64            // epoch of the latest promotion that began and was not refused
 	inFlight   map[*call]struct{}
 	violations []string
 	promotions int
@@ -75,6 +78,8 @@ type call struct {
 	kind   callKind
 	epoch  uint64
 	claim  uint64
+	group  string // of the volume
+	site   string // that the volume of a group is said to be at
 }
 
 // active reports whether a call may be doing something at the storage: one of a
@@ -85,6 +90,7 @@ func newArray(l *leases, stats *Coverage) *Array {
 	return &Array{
 		leases: l, stats: stats,
 		promoted: fsm.DefaultBackendID, slow: 300 * time.Millisecond, opTime: 20 * time.Millisecond, letGo: 200 * time.Millisecond,
+		groups: map[string]string{}, groupCalls: map[string]string{},
 		inFlight: map[*call]struct{}{}, switches: map[string]uint64{}, sites: map[string]string{}, drivers: map[string]*driver{},
 		failed: map[uint64][]string{}, refuse: map[string]error{}, stuck: map[string]bool{},
 	}
@@ -272,6 +278,13 @@ func (a *Array) g10ToldBeforeServing(c *call) {
 	if a.switches[c.host] != c.epoch {
 		a.violate("G10: a call of %s of epoch %d, whose driver was told epoch %d", c.host, c.epoch, a.switches[c.host])
 	}
+	if c.group != "" {
+		a.groupCalls[c.host] = c.site
+		if at, ok := a.groups[c.group]; c.site != at && (ok || c.site != a.promoted) {
+			a.violate("G10: a call of %s on group %s at %q, which takes writes at %q", c.host, c.group, c.site, at)
+		}
+		return
+	}
 	if a.sites[c.host] != a.promoted {
 		a.violate("G10: a call of %s on %q while %q takes writes", c.host, a.sites[c.host], a.promoted)
 	}
@@ -303,11 +316,23 @@ func (a *Array) behaviour() (Behaviour, time.Duration) {
 	return b, a.slow
 }
 
-// promote makes target take writes.
-func (a *Array) promote(target string) {
+// promote makes the target take writes: of one group, or of all there is.
+func (a *Array) promote(req driverhost.FailoverRequest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.promoted = target
+	if req.Group == "" {
+		a.promoted = req.Target
+	}
+	for _, m := range req.Groups {
+		a.groups[m.ID] = m.Target
+	}
+}
+
+// groupSite returns the site of the last call of a service about a volume of a group.
+func (a *Array) groupSite(host string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.groupCalls[host]
 }
 
 // withdraw says that nothing is promoted by the call to epoch.

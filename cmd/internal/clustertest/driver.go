@@ -25,6 +25,7 @@ type driver struct {
 var (
 	_ driverhost.ActiveActive = (*driver)(nil)
 	_ driverhost.Demoter      = (*driver)(nil)
+	_ driverhost.GroupMover   = (*driver)(nil)
 
 	errBroken  = errors.New("connection to the array lost")
 	errRefused = errors.New("the array says no")
@@ -159,7 +160,7 @@ func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (
 	err := d.work(ctx, slow)
 	switch {
 	case b == LateButYes && err != nil && d.agent.lives():
-		d.array.promote(req.Target)
+		d.array.promote(req)
 		return none, nil
 	case err != nil:
 		return none, err
@@ -170,7 +171,7 @@ func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (
 		d.array.withdraw(req.Token.Epoch)
 		return none, driverhost.ErrInvalidReplicationTarget
 	}
-	d.array.promote(req.Target)
+	d.array.promote(req)
 	if b == Break {
 		return none, errBroken
 	}
@@ -179,6 +180,9 @@ func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (
 	}
 	return none, nil
 }
+
+// MovesGroups implements [driverhost.GroupMover].
+func (d *driver) MovesGroups() bool { return true }
 
 // someFail reports about half of the volumes failed.
 func (d *driver) someFail(req driverhost.FailoverRequest) (result driverhost.FailoverResult) {
@@ -225,9 +229,10 @@ func (d *driver) FailoverCompleted(ctx context.Context, req driverhost.FailoverC
 }
 
 // volume makes an ordinary call.
-func (d *driver) volume(ctx context.Context, token driverhost.Token) error {
+func (d *driver) volume(ctx context.Context, token driverhost.Token, v driverhost.Volume) error {
 	wait, answer := d.array.mood(d.host)
-	if err := d.during(ctx, &call{kind: volumeCall, epoch: token.Epoch, claim: token.Claim}, wait); err != nil {
+	c := &call{kind: volumeCall, epoch: token.Epoch, claim: token.Claim, group: v.Group, site: v.Site}
+	if err := d.during(ctx, c, wait); err != nil {
 		return err
 	}
 	return answer
@@ -276,23 +281,23 @@ func (d *driver) freeze(ctx context.Context, token driverhost.Token, what string
 }
 
 func (d *driver) CreateVolume(ctx context.Context, req driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
-	return driverhost.VolumeUpdate{ProviderID: d.host}, d.volume(ctx, req.Token)
+	return driverhost.VolumeUpdate{ProviderID: d.host}, d.volume(ctx, req.Token, req.Volume)
 }
 
 func (d *driver) DeleteVolume(ctx context.Context, req driverhost.VolumeRequest) error {
-	return d.volume(ctx, req.Token)
+	return d.volume(ctx, req.Token, req.Volume)
 }
 
 func (d *driver) ExtendVolume(ctx context.Context, req driverhost.ExtendVolumeRequest) error {
-	return d.volume(ctx, req.Token)
+	return d.volume(ctx, req.Token, req.Volume)
 }
 
 func (d *driver) CreateSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
-	return d.volume(ctx, req.Token)
+	return d.volume(ctx, req.Token, req.Snapshot.Volume)
 }
 
 func (d *driver) DeleteSnapshot(ctx context.Context, req driverhost.SnapshotRequest) error {
-	return d.volume(ctx, req.Token)
+	return d.volume(ctx, req.Token, req.Snapshot.Volume)
 }
 
 func (d *driver) Stats(context.Context) (driverhost.Stats, error) { return driverhost.Stats{}, nil }

@@ -198,12 +198,11 @@ func (c *Cluster) describe() string {
 }
 
 // keepBusy asks for a volume on m and waits until its driver is at work on it.
-func (c *Cluster) keepBusy(m *Member) string {
+func (c *Cluster) keepBusy(m *Member) {
 	c.tb.Helper()
 	id := uuid.NewString()
 	if err := c.Ask(m, 10*time.Second, fsm.CreateVolume{Volume: fsm.Volume{ID: id, Size: 1, Host: m.Host()}}); err != nil {
 		c.tb.Fatalf("create a volume: %v", err)
 	}
 	c.Eventually("the driver is busy", func() bool { return c.Array.Busy(m.Host()) })
-	return id
 }

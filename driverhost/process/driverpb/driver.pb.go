@@ -160,6 +160,7 @@ const (
 	Capability_CAPABILITY_FAILOVER_HOST Capability = 3 // FailoverHost: to fail over outside clusters
 	Capability_CAPABILITY_MANAGE        Capability = 4 // ManageVolume, UnmanageVolume and ManageableVolumes: to adopt what is there
 	Capability_CAPABILITY_RETYPE        Capability = 5 // RetypeVolume: volumes that start or stop being replicated
+	Capability_CAPABILITY_GROUPS        Capability = 6 // Failover heeds groups: to fail over replication groups on their own
 )
 
 // Enum value maps for Capability.
@@ -171,6 +172,7 @@ var (
 		3: "CAPABILITY_FAILOVER_HOST",
 		4: "CAPABILITY_MANAGE",
 		5: "CAPABILITY_RETYPE",
+		6: "CAPABILITY_GROUPS",
 	}
 	Capability_value = map[string]int32{
 		"CAPABILITY_UNSPECIFIED":   0,
@@ -179,6 +181,7 @@ var (
 		"CAPABILITY_FAILOVER_HOST": 3,
 		"CAPABILITY_MANAGE":        4,
 		"CAPABILITY_RETYPE":        5,
+		"CAPABILITY_GROUPS":        6,
 	}
 )
 
@@ -388,6 +391,8 @@ type Volume struct {
 	ProviderId            string                 `protobuf:"bytes,5,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"` // what the driver last reported, as the next two
 	ProviderLocation      string                 `protobuf:"bytes,6,opt,name=provider_location,json=providerLocation,proto3" json:"provider_location,omitempty"`
 	ReplicationDriverData string                 `protobuf:"bytes,7,opt,name=replication_driver_data,json=replicationDriverData,proto3" json:"replication_driver_data,omitempty"`
+	Group                 string                 `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"` // the replication group that it is failed over with; empty if it follows the backend
+	Site                  string                 `protobuf:"bytes,9,opt,name=site,proto3" json:"site,omitempty"`   // where a volume of a group is in use
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -467,6 +472,20 @@ func (x *Volume) GetProviderLocation() string {
 func (x *Volume) GetReplicationDriverData() string {
 	if x != nil {
 		return x.ReplicationDriverData
+	}
+	return ""
+}
+
+func (x *Volume) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Volume) GetSite() string {
+	if x != nil {
+		return x.Site
 	}
 	return ""
 }
@@ -1118,6 +1137,7 @@ type CreateVolumeRequest struct {
 	Volume           *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
 	SourceVolumeId   string                 `protobuf:"bytes,3,opt,name=source_volume_id,json=sourceVolumeId,proto3" json:"source_volume_id,omitempty"`       // empty, or the volume to copy
 	SourceSnapshotId string                 `protobuf:"bytes,4,opt,name=source_snapshot_id,json=sourceSnapshotId,proto3" json:"source_snapshot_id,omitempty"` // empty, or the snapshot to copy; never both
+	SourceGroup      string                 `protobuf:"bytes,5,opt,name=source_group,json=sourceGroup,proto3" json:"source_group,omitempty"`                  // the replication group of either
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1176,6 +1196,13 @@ func (x *CreateVolumeRequest) GetSourceVolumeId() string {
 func (x *CreateVolumeRequest) GetSourceSnapshotId() string {
 	if x != nil {
 		return x.SourceSnapshotId
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetSourceGroup() string {
+	if x != nil {
+		return x.SourceGroup
 	}
 	return ""
 }
@@ -2333,7 +2360,9 @@ type FailoverRequest struct {
 	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`        // the site in use so far
 	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`    // the site to promote; "default" is the primary
 	Planned       bool                   `protobuf:"varint,5,opt,name=planned,proto3" json:"planned,omitempty"` // nothing may be lost: refuse if something would be
-	Volumes       []*Volume              `protobuf:"bytes,6,rep,name=volumes,proto3" json:"volumes,omitempty"`  // the replicated volumes of the backend
+	Volumes       []*Volume              `protobuf:"bytes,6,rep,name=volumes,proto3" json:"volumes,omitempty"`  // the replicated volumes of the backend, or of the group
+	Group         string                 `protobuf:"bytes,7,opt,name=group,proto3" json:"group,omitempty"`      // the one replication group that is failed over, and nothing else; empty: the backend
+	Groups        []*GroupMove           `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`    // the replication groups to be moved: that one, or all of the backend
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2410,6 +2439,81 @@ func (x *FailoverRequest) GetVolumes() []*Volume {
 	return nil
 }
 
+func (x *FailoverRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *FailoverRequest) GetGroups() []*GroupMove {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// GroupMove is what a failover does to a replication group.
+type GroupMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`     // the site that it is at
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // may be the same
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMove) Reset() {
+	*x = GroupMove{}
+	mi := &file_driver_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMove) ProtoMessage() {}
+
+func (x *GroupMove) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
+func (*GroupMove) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *GroupMove) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GroupMove) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *GroupMove) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
 // FailoverResponse is one part of what a failover did. A stream without a message,
 // or that does not end with the status OK, is no answer.
 type FailoverResponse struct {
@@ -2422,7 +2526,7 @@ type FailoverResponse struct {
 
 func (x *FailoverResponse) Reset() {
 	*x = FailoverResponse{}
-	mi := &file_driver_proto_msgTypes[40]
+	mi := &file_driver_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2538,7 @@ func (x *FailoverResponse) String() string {
 func (*FailoverResponse) ProtoMessage() {}
 
 func (x *FailoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[40]
+	mi := &file_driver_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2551,7 @@ func (x *FailoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverResponse.ProtoReflect.Descriptor instead.
 func (*FailoverResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{40}
+	return file_driver_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FailoverResponse) GetFailure() *Failure {
@@ -2477,7 +2581,7 @@ type VolumeResult struct {
 
 func (x *VolumeResult) Reset() {
 	*x = VolumeResult{}
-	mi := &file_driver_proto_msgTypes[41]
+	mi := &file_driver_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2593,7 @@ func (x *VolumeResult) String() string {
 func (*VolumeResult) ProtoMessage() {}
 
 func (x *VolumeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[41]
+	mi := &file_driver_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2606,7 @@ func (x *VolumeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeResult.ProtoReflect.Descriptor instead.
 func (*VolumeResult) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{41}
+	return file_driver_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VolumeResult) GetVolumeId() string {
@@ -2543,7 +2647,7 @@ type FailoverCompletedRequest struct {
 
 func (x *FailoverCompletedRequest) Reset() {
 	*x = FailoverCompletedRequest{}
-	mi := &file_driver_proto_msgTypes[42]
+	mi := &file_driver_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2659,7 @@ func (x *FailoverCompletedRequest) String() string {
 func (*FailoverCompletedRequest) ProtoMessage() {}
 
 func (x *FailoverCompletedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[42]
+	mi := &file_driver_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2672,7 @@ func (x *FailoverCompletedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverCompletedRequest.ProtoReflect.Descriptor instead.
 func (*FailoverCompletedRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{42}
+	return file_driver_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FailoverCompletedRequest) GetCall() *Call {
@@ -2594,7 +2698,7 @@ type FailoverCompletedResponse struct {
 
 func (x *FailoverCompletedResponse) Reset() {
 	*x = FailoverCompletedResponse{}
-	mi := &file_driver_proto_msgTypes[43]
+	mi := &file_driver_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2710,7 @@ func (x *FailoverCompletedResponse) String() string {
 func (*FailoverCompletedResponse) ProtoMessage() {}
 
 func (x *FailoverCompletedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[43]
+	mi := &file_driver_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2723,7 @@ func (x *FailoverCompletedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverCompletedResponse.ProtoReflect.Descriptor instead.
 func (*FailoverCompletedResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{43}
+	return file_driver_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FailoverCompletedResponse) GetFailure() *Failure {
@@ -2638,13 +2742,15 @@ type DemoteRequest struct {
 	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`     // the site in use
 	Target        string                 `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"` // the site that is to follow it
 	Volumes       []*Volume              `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Group         string                 `protobuf:"bytes,6,opt,name=group,proto3" json:"group,omitempty"` // as in FailoverRequest
+	Groups        []*GroupMove           `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DemoteRequest) Reset() {
 	*x = DemoteRequest{}
-	mi := &file_driver_proto_msgTypes[44]
+	mi := &file_driver_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2762,7 @@ func (x *DemoteRequest) String() string {
 func (*DemoteRequest) ProtoMessage() {}
 
 func (x *DemoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[44]
+	mi := &file_driver_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2775,7 @@ func (x *DemoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DemoteRequest.ProtoReflect.Descriptor instead.
 func (*DemoteRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{44}
+	return file_driver_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DemoteRequest) GetCall() *Call {
@@ -2707,6 +2813,20 @@ func (x *DemoteRequest) GetVolumes() []*Volume {
 	return nil
 }
 
+func (x *DemoteRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DemoteRequest) GetGroups() []*GroupMove {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type DemoteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Failure       *Failure               `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // absent: done
@@ -2716,7 +2836,7 @@ type DemoteResponse struct {
 
 func (x *DemoteResponse) Reset() {
 	*x = DemoteResponse{}
-	mi := &file_driver_proto_msgTypes[45]
+	mi := &file_driver_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2848,7 @@ func (x *DemoteResponse) String() string {
 func (*DemoteResponse) ProtoMessage() {}
 
 func (x *DemoteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[45]
+	mi := &file_driver_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2861,7 @@ func (x *DemoteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DemoteResponse.ProtoReflect.Descriptor instead.
 func (*DemoteResponse) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{45}
+	return file_driver_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DemoteResponse) GetFailure() *Failure {
@@ -2765,7 +2885,7 @@ const file_driver_proto_rawDesc = "" +
 	"\x05token\x18\x03 \x01(\v2\x19.lockstep.driver.v1.TokenR\x05token\"S\n" +
 	"\aFailure\x12.\n" +
 	"\x05codes\x18\x01 \x03(\x0e2\x18.lockstep.driver.v1.CodeR\x05codes\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xed\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x97\x02\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
@@ -2776,7 +2896,9 @@ const file_driver_proto_rawDesc = "" +
 	"\vprovider_id\x18\x05 \x01(\tR\n" +
 	"providerId\x12+\n" +
 	"\x11provider_location\x18\x06 \x01(\tR\x10providerLocation\x126\n" +
-	"\x17replication_driver_data\x18\a \x01(\tR\x15replicationDriverData\"\xd4\x01\n" +
+	"\x17replication_driver_data\x18\a \x01(\tR\x15replicationDriverData\x12\x14\n" +
+	"\x05group\x18\b \x01(\tR\x05group\x12\x12\n" +
+	"\x04site\x18\t \x01(\tR\x04site\"\xd4\x01\n" +
 	"\fVolumeUpdate\x12\x1f\n" +
 	"\vprovider_id\x18\x01 \x01(\tR\n" +
 	"providerId\x12+\n" +
@@ -2812,12 +2934,13 @@ const file_driver_proto_rawDesc = "" +
 	"\x12ThawBackendRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\"L\n" +
 	"\x13ThawBackendResponse\x125\n" +
-	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\xcf\x01\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\xf2\x01\n" +
 	"\x13CreateVolumeRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x122\n" +
 	"\x06volume\x18\x02 \x01(\v2\x1a.lockstep.driver.v1.VolumeR\x06volume\x12(\n" +
 	"\x10source_volume_id\x18\x03 \x01(\tR\x0esourceVolumeId\x12,\n" +
-	"\x12source_snapshot_id\x18\x04 \x01(\tR\x10sourceSnapshotId\"\x87\x01\n" +
+	"\x12source_snapshot_id\x18\x04 \x01(\tR\x10sourceSnapshotId\x12!\n" +
+	"\fsource_group\x18\x05 \x01(\tR\vsourceGroup\"\x87\x01\n" +
 	"\x14CreateVolumeResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x128\n" +
 	"\x06update\x18\x02 \x01(\v2 .lockstep.driver.v1.VolumeUpdateR\x06update\"w\n" +
@@ -2892,14 +3015,20 @@ const file_driver_proto_rawDesc = "" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x1b\n" +
 	"\tlast_sync\x18\x03 \x01(\x03R\blastSync\x12\x10\n" +
 	"\x03lag\x18\x04 \x01(\x03R\x03lag\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\xcb\x01\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x98\x02\n" +
 	"\x0fFailoverRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x16\n" +
 	"\x06target\x18\x04 \x01(\tR\x06target\x12\x18\n" +
 	"\aplanned\x18\x05 \x01(\bR\aplanned\x124\n" +
-	"\avolumes\x18\x06 \x03(\v2\x1a.lockstep.driver.v1.VolumeR\avolumes\"\x85\x01\n" +
+	"\avolumes\x18\x06 \x03(\v2\x1a.lockstep.driver.v1.VolumeR\avolumes\x12\x14\n" +
+	"\x05group\x18\a \x01(\tR\x05group\x125\n" +
+	"\x06groups\x18\b \x03(\v2\x1d.lockstep.driver.v1.GroupMoveR\x06groups\"G\n" +
+	"\tGroupMove\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\"\x85\x01\n" +
 	"\x10FailoverResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x12:\n" +
 	"\avolumes\x18\x02 \x03(\v2 .lockstep.driver.v1.VolumeResultR\avolumes\"\x93\x01\n" +
@@ -2912,13 +3041,15 @@ const file_driver_proto_rawDesc = "" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x12*\n" +
 	"\x11active_backend_id\x18\x02 \x01(\tR\x0factiveBackendId\"R\n" +
 	"\x19FailoverCompletedResponse\x125\n" +
-	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\xaf\x01\n" +
+	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\"\xfc\x01\n" +
 	"\rDemoteRequest\x12,\n" +
 	"\x04call\x18\x01 \x01(\v2\x18.lockstep.driver.v1.CallR\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x16\n" +
 	"\x06target\x18\x04 \x01(\tR\x06target\x124\n" +
-	"\avolumes\x18\x05 \x03(\v2\x1a.lockstep.driver.v1.VolumeR\avolumes\"G\n" +
+	"\avolumes\x18\x05 \x03(\v2\x1a.lockstep.driver.v1.VolumeR\avolumes\x12\x14\n" +
+	"\x05group\x18\x06 \x01(\tR\x05group\x125\n" +
+	"\x06groups\x18\a \x03(\v2\x1d.lockstep.driver.v1.GroupMoveR\x06groups\"G\n" +
 	"\x0eDemoteResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure*\xb2\x01\n" +
 	"\x04Code\x12\x14\n" +
@@ -2928,7 +3059,7 @@ const file_driver_proto_rawDesc = "" +
 	"\x17CODE_TARGET_UNREACHABLE\x10\x03\x12\x0f\n" +
 	"\vCODE_FENCED\x10\x04\x12\r\n" +
 	"\tCODE_BUSY\x10\x05\x12\x14\n" +
-	"\x10CODE_LEASE_ENDED\x10\x06*\xa9\x01\n" +
+	"\x10CODE_LEASE_ENDED\x10\x06*\xc0\x01\n" +
 	"\n" +
 	"Capability\x12\x1a\n" +
 	"\x16CAPABILITY_UNSPECIFIED\x10\x00\x12\x1c\n" +
@@ -2936,7 +3067,8 @@ const file_driver_proto_rawDesc = "" +
 	"\x11CAPABILITY_DEMOTE\x10\x02\x12\x1c\n" +
 	"\x18CAPABILITY_FAILOVER_HOST\x10\x03\x12\x15\n" +
 	"\x11CAPABILITY_MANAGE\x10\x04\x12\x15\n" +
-	"\x11CAPABILITY_RETYPE\x10\x052\xf1\x0e\n" +
+	"\x11CAPABILITY_RETYPE\x10\x05\x12\x15\n" +
+	"\x11CAPABILITY_GROUPS\x10\x062\xf1\x0e\n" +
 	"\x06Driver\x12I\n" +
 	"\x04Open\x12\x1f.lockstep.driver.v1.OpenRequest\x1a .lockstep.driver.v1.OpenResponse\x12L\n" +
 	"\x05Renew\x12 .lockstep.driver.v1.RenewRequest\x1a!.lockstep.driver.v1.RenewResponse\x12O\n" +
@@ -2972,7 +3104,7 @@ func file_driver_proto_rawDescGZIP() []byte {
 }
 
 var file_driver_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_driver_proto_goTypes = []any{
 	(Code)(0),                         // 0: lockstep.driver.v1.Code
 	(Capability)(0),                   // 1: lockstep.driver.v1.Capability
@@ -3016,12 +3148,13 @@ var file_driver_proto_goTypes = []any{
 	(*StatsResponse)(nil),             // 39: lockstep.driver.v1.StatsResponse
 	(*TargetStats)(nil),               // 40: lockstep.driver.v1.TargetStats
 	(*FailoverRequest)(nil),           // 41: lockstep.driver.v1.FailoverRequest
-	(*FailoverResponse)(nil),          // 42: lockstep.driver.v1.FailoverResponse
-	(*VolumeResult)(nil),              // 43: lockstep.driver.v1.VolumeResult
-	(*FailoverCompletedRequest)(nil),  // 44: lockstep.driver.v1.FailoverCompletedRequest
-	(*FailoverCompletedResponse)(nil), // 45: lockstep.driver.v1.FailoverCompletedResponse
-	(*DemoteRequest)(nil),             // 46: lockstep.driver.v1.DemoteRequest
-	(*DemoteResponse)(nil),            // 47: lockstep.driver.v1.DemoteResponse
+	(*GroupMove)(nil),                 // 42: lockstep.driver.v1.GroupMove
+	(*FailoverResponse)(nil),          // 43: lockstep.driver.v1.FailoverResponse
+	(*VolumeResult)(nil),              // 44: lockstep.driver.v1.VolumeResult
+	(*FailoverCompletedRequest)(nil),  // 45: lockstep.driver.v1.FailoverCompletedRequest
+	(*FailoverCompletedResponse)(nil), // 46: lockstep.driver.v1.FailoverCompletedResponse
+	(*DemoteRequest)(nil),             // 47: lockstep.driver.v1.DemoteRequest
+	(*DemoteResponse)(nil),            // 48: lockstep.driver.v1.DemoteResponse
 }
 var file_driver_proto_depIdxs = []int32{
 	2,  // 0: lockstep.driver.v1.Call.token:type_name -> lockstep.driver.v1.Token
@@ -3068,59 +3201,61 @@ var file_driver_proto_depIdxs = []int32{
 	40, // 41: lockstep.driver.v1.StatsResponse.targets:type_name -> lockstep.driver.v1.TargetStats
 	3,  // 42: lockstep.driver.v1.FailoverRequest.call:type_name -> lockstep.driver.v1.Call
 	5,  // 43: lockstep.driver.v1.FailoverRequest.volumes:type_name -> lockstep.driver.v1.Volume
-	4,  // 44: lockstep.driver.v1.FailoverResponse.failure:type_name -> lockstep.driver.v1.Failure
-	43, // 45: lockstep.driver.v1.FailoverResponse.volumes:type_name -> lockstep.driver.v1.VolumeResult
-	6,  // 46: lockstep.driver.v1.VolumeResult.update:type_name -> lockstep.driver.v1.VolumeUpdate
-	3,  // 47: lockstep.driver.v1.FailoverCompletedRequest.call:type_name -> lockstep.driver.v1.Call
-	4,  // 48: lockstep.driver.v1.FailoverCompletedResponse.failure:type_name -> lockstep.driver.v1.Failure
-	3,  // 49: lockstep.driver.v1.DemoteRequest.call:type_name -> lockstep.driver.v1.Call
-	5,  // 50: lockstep.driver.v1.DemoteRequest.volumes:type_name -> lockstep.driver.v1.Volume
-	4,  // 51: lockstep.driver.v1.DemoteResponse.failure:type_name -> lockstep.driver.v1.Failure
-	7,  // 52: lockstep.driver.v1.Driver.Open:input_type -> lockstep.driver.v1.OpenRequest
-	9,  // 53: lockstep.driver.v1.Driver.Renew:input_type -> lockstep.driver.v1.RenewRequest
-	11, // 54: lockstep.driver.v1.Driver.Cancel:input_type -> lockstep.driver.v1.CancelRequest
-	13, // 55: lockstep.driver.v1.Driver.Close:input_type -> lockstep.driver.v1.CloseRequest
-	15, // 56: lockstep.driver.v1.Driver.FreezeBackend:input_type -> lockstep.driver.v1.FreezeBackendRequest
-	17, // 57: lockstep.driver.v1.Driver.ThawBackend:input_type -> lockstep.driver.v1.ThawBackendRequest
-	19, // 58: lockstep.driver.v1.Driver.CreateVolume:input_type -> lockstep.driver.v1.CreateVolumeRequest
-	21, // 59: lockstep.driver.v1.Driver.DeleteVolume:input_type -> lockstep.driver.v1.DeleteVolumeRequest
-	23, // 60: lockstep.driver.v1.Driver.ExtendVolume:input_type -> lockstep.driver.v1.ExtendVolumeRequest
-	25, // 61: lockstep.driver.v1.Driver.CreateSnapshot:input_type -> lockstep.driver.v1.CreateSnapshotRequest
-	27, // 62: lockstep.driver.v1.Driver.DeleteSnapshot:input_type -> lockstep.driver.v1.DeleteSnapshotRequest
-	29, // 63: lockstep.driver.v1.Driver.ManageVolume:input_type -> lockstep.driver.v1.ManageVolumeRequest
-	31, // 64: lockstep.driver.v1.Driver.UnmanageVolume:input_type -> lockstep.driver.v1.UnmanageVolumeRequest
-	33, // 65: lockstep.driver.v1.Driver.ManageableVolumes:input_type -> lockstep.driver.v1.ManageableVolumesRequest
-	36, // 66: lockstep.driver.v1.Driver.RetypeVolume:input_type -> lockstep.driver.v1.RetypeVolumeRequest
-	38, // 67: lockstep.driver.v1.Driver.Stats:input_type -> lockstep.driver.v1.StatsRequest
-	41, // 68: lockstep.driver.v1.Driver.Failover:input_type -> lockstep.driver.v1.FailoverRequest
-	44, // 69: lockstep.driver.v1.Driver.FailoverCompleted:input_type -> lockstep.driver.v1.FailoverCompletedRequest
-	46, // 70: lockstep.driver.v1.Driver.Demote:input_type -> lockstep.driver.v1.DemoteRequest
-	41, // 71: lockstep.driver.v1.Driver.FailoverHost:input_type -> lockstep.driver.v1.FailoverRequest
-	8,  // 72: lockstep.driver.v1.Driver.Open:output_type -> lockstep.driver.v1.OpenResponse
-	10, // 73: lockstep.driver.v1.Driver.Renew:output_type -> lockstep.driver.v1.RenewResponse
-	12, // 74: lockstep.driver.v1.Driver.Cancel:output_type -> lockstep.driver.v1.CancelResponse
-	14, // 75: lockstep.driver.v1.Driver.Close:output_type -> lockstep.driver.v1.CloseResponse
-	16, // 76: lockstep.driver.v1.Driver.FreezeBackend:output_type -> lockstep.driver.v1.FreezeBackendResponse
-	18, // 77: lockstep.driver.v1.Driver.ThawBackend:output_type -> lockstep.driver.v1.ThawBackendResponse
-	20, // 78: lockstep.driver.v1.Driver.CreateVolume:output_type -> lockstep.driver.v1.CreateVolumeResponse
-	22, // 79: lockstep.driver.v1.Driver.DeleteVolume:output_type -> lockstep.driver.v1.DeleteVolumeResponse
-	24, // 80: lockstep.driver.v1.Driver.ExtendVolume:output_type -> lockstep.driver.v1.ExtendVolumeResponse
-	26, // 81: lockstep.driver.v1.Driver.CreateSnapshot:output_type -> lockstep.driver.v1.CreateSnapshotResponse
-	28, // 82: lockstep.driver.v1.Driver.DeleteSnapshot:output_type -> lockstep.driver.v1.DeleteSnapshotResponse
-	30, // 83: lockstep.driver.v1.Driver.ManageVolume:output_type -> lockstep.driver.v1.ManageVolumeResponse
-	32, // 84: lockstep.driver.v1.Driver.UnmanageVolume:output_type -> lockstep.driver.v1.UnmanageVolumeResponse
-	34, // 85: lockstep.driver.v1.Driver.ManageableVolumes:output_type -> lockstep.driver.v1.ManageableVolumesResponse
-	37, // 86: lockstep.driver.v1.Driver.RetypeVolume:output_type -> lockstep.driver.v1.RetypeVolumeResponse
-	39, // 87: lockstep.driver.v1.Driver.Stats:output_type -> lockstep.driver.v1.StatsResponse
-	42, // 88: lockstep.driver.v1.Driver.Failover:output_type -> lockstep.driver.v1.FailoverResponse
-	45, // 89: lockstep.driver.v1.Driver.FailoverCompleted:output_type -> lockstep.driver.v1.FailoverCompletedResponse
-	47, // 90: lockstep.driver.v1.Driver.Demote:output_type -> lockstep.driver.v1.DemoteResponse
-	42, // 91: lockstep.driver.v1.Driver.FailoverHost:output_type -> lockstep.driver.v1.FailoverResponse
-	72, // [72:92] is the sub-list for method output_type
-	52, // [52:72] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	42, // 44: lockstep.driver.v1.FailoverRequest.groups:type_name -> lockstep.driver.v1.GroupMove
+	4,  // 45: lockstep.driver.v1.FailoverResponse.failure:type_name -> lockstep.driver.v1.Failure
+	44, // 46: lockstep.driver.v1.FailoverResponse.volumes:type_name -> lockstep.driver.v1.VolumeResult
+	6,  // 47: lockstep.driver.v1.VolumeResult.update:type_name -> lockstep.driver.v1.VolumeUpdate
+	3,  // 48: lockstep.driver.v1.FailoverCompletedRequest.call:type_name -> lockstep.driver.v1.Call
+	4,  // 49: lockstep.driver.v1.FailoverCompletedResponse.failure:type_name -> lockstep.driver.v1.Failure
+	3,  // 50: lockstep.driver.v1.DemoteRequest.call:type_name -> lockstep.driver.v1.Call
+	5,  // 51: lockstep.driver.v1.DemoteRequest.volumes:type_name -> lockstep.driver.v1.Volume
+	42, // 52: lockstep.driver.v1.DemoteRequest.groups:type_name -> lockstep.driver.v1.GroupMove
+	4,  // 53: lockstep.driver.v1.DemoteResponse.failure:type_name -> lockstep.driver.v1.Failure
+	7,  // 54: lockstep.driver.v1.Driver.Open:input_type -> lockstep.driver.v1.OpenRequest
+	9,  // 55: lockstep.driver.v1.Driver.Renew:input_type -> lockstep.driver.v1.RenewRequest
+	11, // 56: lockstep.driver.v1.Driver.Cancel:input_type -> lockstep.driver.v1.CancelRequest
+	13, // 57: lockstep.driver.v1.Driver.Close:input_type -> lockstep.driver.v1.CloseRequest
+	15, // 58: lockstep.driver.v1.Driver.FreezeBackend:input_type -> lockstep.driver.v1.FreezeBackendRequest
+	17, // 59: lockstep.driver.v1.Driver.ThawBackend:input_type -> lockstep.driver.v1.ThawBackendRequest
+	19, // 60: lockstep.driver.v1.Driver.CreateVolume:input_type -> lockstep.driver.v1.CreateVolumeRequest
+	21, // 61: lockstep.driver.v1.Driver.DeleteVolume:input_type -> lockstep.driver.v1.DeleteVolumeRequest
+	23, // 62: lockstep.driver.v1.Driver.ExtendVolume:input_type -> lockstep.driver.v1.ExtendVolumeRequest
+	25, // 63: lockstep.driver.v1.Driver.CreateSnapshot:input_type -> lockstep.driver.v1.CreateSnapshotRequest
+	27, // 64: lockstep.driver.v1.Driver.DeleteSnapshot:input_type -> lockstep.driver.v1.DeleteSnapshotRequest
+	29, // 65: lockstep.driver.v1.Driver.ManageVolume:input_type -> lockstep.driver.v1.ManageVolumeRequest
+	31, // 66: lockstep.driver.v1.Driver.UnmanageVolume:input_type -> lockstep.driver.v1.UnmanageVolumeRequest
+	33, // 67: lockstep.driver.v1.Driver.ManageableVolumes:input_type -> lockstep.driver.v1.ManageableVolumesRequest
+	36, // 68: lockstep.driver.v1.Driver.RetypeVolume:input_type -> lockstep.driver.v1.RetypeVolumeRequest
+	38, // 69: lockstep.driver.v1.Driver.Stats:input_type -> lockstep.driver.v1.StatsRequest
+	41, // 70: lockstep.driver.v1.Driver.Failover:input_type -> lockstep.driver.v1.FailoverRequest
+	45, // 71: lockstep.driver.v1.Driver.FailoverCompleted:input_type -> lockstep.driver.v1.FailoverCompletedRequest
+	47, // 72: lockstep.driver.v1.Driver.Demote:input_type -> lockstep.driver.v1.DemoteRequest
+	41, // 73: lockstep.driver.v1.Driver.FailoverHost:input_type -> lockstep.driver.v1.FailoverRequest
+	8,  // 74: lockstep.driver.v1.Driver.Open:output_type -> lockstep.driver.v1.OpenResponse
+	10, // 75: lockstep.driver.v1.Driver.Renew:output_type -> lockstep.driver.v1.RenewResponse
+	12, // 76: lockstep.driver.v1.Driver.Cancel:output_type -> lockstep.driver.v1.CancelResponse
+	14, // 77: lockstep.driver.v1.Driver.Close:output_type -> lockstep.driver.v1.CloseResponse
+	16, // 78: lockstep.driver.v1.Driver.FreezeBackend:output_type -> lockstep.driver.v1.FreezeBackendResponse
+	18, // 79: lockstep.driver.v1.Driver.ThawBackend:output_type -> lockstep.driver.v1.ThawBackendResponse
+	20, // 80: lockstep.driver.v1.Driver.CreateVolume:output_type -> lockstep.driver.v1.CreateVolumeResponse
+	22, // 81: lockstep.driver.v1.Driver.DeleteVolume:output_type -> lockstep.driver.v1.DeleteVolumeResponse
+	24, // 82: lockstep.driver.v1.Driver.ExtendVolume:output_type -> lockstep.driver.v1.ExtendVolumeResponse
+	26, // 83: lockstep.driver.v1.Driver.CreateSnapshot:output_type -> lockstep.driver.v1.CreateSnapshotResponse
+	28, // 84: lockstep.driver.v1.Driver.DeleteSnapshot:output_type -> lockstep.driver.v1.DeleteSnapshotResponse
+	30, // 85: lockstep.driver.v1.Driver.ManageVolume:output_type -> lockstep.driver.v1.ManageVolumeResponse
+	32, // 86: lockstep.driver.v1.Driver.UnmanageVolume:output_type -> lockstep.driver.v1.UnmanageVolumeResponse
+	34, // 87: lockstep.driver.v1.Driver.ManageableVolumes:output_type -> lockstep.driver.v1.ManageableVolumesResponse
+	37, // 88: lockstep.driver.v1.Driver.RetypeVolume:output_type -> lockstep.driver.v1.RetypeVolumeResponse
+	39, // 89: lockstep.driver.v1.Driver.Stats:output_type -> lockstep.driver.v1.StatsResponse
+	43, // 90: lockstep.driver.v1.Driver.Failover:output_type -> lockstep.driver.v1.FailoverResponse
+	46, // 91: lockstep.driver.v1.Driver.FailoverCompleted:output_type -> lockstep.driver.v1.FailoverCompletedResponse
+	48, // 92: lockstep.driver.v1.Driver.Demote:output_type -> lockstep.driver.v1.DemoteResponse
+	43, // 93: lockstep.driver.v1.Driver.FailoverHost:output_type -> lockstep.driver.v1.FailoverResponse
+	74, // [74:94] is the sub-list for method output_type
+	54, // [54:74] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_driver_proto_init() }
@@ -3134,7 +3269,7 @@ func file_driver_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_driver_proto_rawDesc), len(file_driver_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
