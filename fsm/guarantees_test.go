@@ -97,7 +97,7 @@ func TestG5_EveryFailoverEnds(t *testing.T) {
 				}
 				o := l.sees()
 				for _, host := range []string{n1, n2, n3} {
-					out := !slices.Contains(tc.live, host) || l.s.Overdue(host, l.now, o.Limits)
+					out := !slices.Contains(tc.live, host) || l.s.Overdue(host, o)
 					o.Live[host], o.Gone[host] = !out, out
 				}
 				l.do(l.s.Plan(o)...)
@@ -414,6 +414,6 @@ func TestOverdueCountsFromTheFirstClaimOfAnAttempt(t *testing.T) {
 	begun := l.now
 	l.now += fsm.Time(limits.Promote/time.Microsecond) / 2
 	l.claim("f1") // the lease had lapsed
-	equal(t, "overdue before its time", l.s.Overdue(n1, begun+fsm.Time(limits.Promote/time.Microsecond)-second, limits), false)
-	equal(t, "overdue after its time", l.s.Overdue(n1, begun+fsm.Time(limits.Promote/time.Microsecond), limits), true)
+	equal(t, "overdue before its time", l.s.Overdue(n1, fsm.Observation{Now: begun + fsm.Time(limits.Promote/time.Microsecond) - second, Limits: limits}), false)
+	equal(t, "overdue after its time", l.s.Overdue(n1, fsm.Observation{Now: begun + fsm.Time(limits.Promote/time.Microsecond), Limits: limits}), true)
 }

@@ -26,11 +26,21 @@ func DefaultLimits() Limits {
 // Observation is what the leader sees and the log does not hold.
 type Observation struct {
 	Term   uint64          // in which the leader looked
-	Now    Time            // the leader's clock; paces retries and nothing else
+	Now    Time            // the leader's clock; paces steps and nothing else
+	Seen   map[string]Time // on that clock, when the leader first saw the step of each unfinished failover; absent: its StepAt
 	Node   string          // the leader
 	Live   map[string]bool // hosts that hold a lease, as far as the leader knows
 	Gone   map[string]bool // hosts that can no longer hold one
 	Limits Limits
+}
+
+// lasted is for how long the leader has seen the step of f that is under way. StepAt
+// is of the clock of whoever led then, which may be an hour ahead.
+func (o Observation) lasted(f *Failover) time.Duration {
+	if seen, ok := o.Seen[f.ID]; ok {
+		return o.Now.Sub(seen)
+	}
+	return o.Now.Sub(f.StepAt)
 }
 
 // Plan returns what the leader should commit next: at most one command per
@@ -90,7 +100,8 @@ func (f *Failover) draining(o Observation) bool {
 // has ended a moment ago and the next one should wait.
 func (f *Failover) promoting(o Observation) bool {
 	if f.Ended {
-		return o.Now >= f.StepAt && o.Now.Sub(f.StepAt) < o.Limits.backoff(f.Attempt)
+		lasted := o.lasted(f)
+		return lasted >= 0 && lasted < o.Limits.backoff(f.Attempt)
 	}
 	return !o.Gone[f.Executor]
 }
@@ -114,7 +125,7 @@ func (s *State) planAssign(cl *Cluster, f *Failover, o Observation) Command {
 	}
 	executor, ok := s.executor(cl, f, o)
 	if !ok {
-		if o.Now.Sub(f.StepAt) < o.Limits.Drain+o.Limits.Switch {
+		if o.lasted(f) < o.Limits.Drain+o.Limits.Switch {
 			return nil
 		}
 		giveUp.Error = fmt.Sprintf("no live member is configured with %q", f.Target)
@@ -150,7 +161,7 @@ func (s *State) executor(cl *Cluster, f *Failover, o Observation) (host string, 
 // planFinish ends a failover when every member in touch has reported, or has had
 // its time.
 func (s *State) planFinish(cl *Cluster, f *Failover, o Observation) Command {
-	late := o.Now.Sub(f.StepAt) >= o.Limits.Switch
+	late := o.lasted(f) >= o.Limits.Switch
 	var silent []string
 	for svc := range s.Members(cl.Name) {
 		if svc.Reported.Epoch == cl.Epoch || o.Gone[svc.Host] {
@@ -183,8 +194,9 @@ func (s *State) planMove(cl *Cluster, o Observation) Command {
 
 // Overdue reports whether a member has had its time in a failover: one that does
 // not drain, or an executor whose call does not answer. Such a member is refused
-// its next lease, so that the step ends (G5) when its grant has run out.
-func (s *State) Overdue(host string, now Time, l Limits) bool {
+// its next lease, so that the step ends (G5) when its grant has run out. Of o, only
+// the times and the limits matter.
+func (s *State) Overdue(host string, o Observation) bool {
 	svc, ok := s.services.Get(host)
 	if !ok {
 		return false
@@ -197,11 +209,11 @@ func (s *State) Overdue(host string, now Time, l Limits) bool {
 	case Draining:
 		for _, member := range f.Members {
 			if member.Host == host && member.State == MemberStateWaiting {
-				return now.Sub(f.StepAt) >= l.Drain
+				return o.lasted(f) >= o.Limits.Drain
 			}
 		}
 	case Promoting:
-		return f.Executor == host && !f.Ended && now.Sub(f.StepAt) >= l.Promote
+		return f.Executor == host && !f.Ended && o.lasted(f) >= o.Limits.Promote
 	case Switching, Done, Failed, Aborted:
 	}
 	return false

@@ -336,7 +336,7 @@ func TestOverdue(t *testing.T) {
 			t.Parallel()
 			l := newDeployment(t)
 			tc.given(l)
-			equal(t, "overdue", l.s.Overdue(tc.host, after(l.sees(), tc.after).Now, limits), tc.want)
+			equal(t, "overdue", l.s.Overdue(tc.host, after(l.sees(), tc.after)), tc.want)
 		})
 	}
 }

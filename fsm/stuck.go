@@ -74,7 +74,7 @@ func (s *State) planStuck(f *Failover, o Observation) (cmd Command, decided bool
 	if !ok || atWork || f.Phase == Switching {
 		return nil, false
 	}
-	if o.Now.Sub(f.StepAt) < o.Limits.Drain {
+	if o.lasted(f) < o.Limits.Drain {
 		return nil, true
 	}
 	return GiveUp{Failover: f.ID, Attempt: f.Attempt, ClaimIndex: f.ClaimIndex, Term: o.Term, Error: svc.stuckMessage()}, true

@@ -129,7 +129,7 @@ func (n *Node) grant(ctx context.Context, q leaseQuestion) (uint64, error) {
 		return 0, err
 	}
 	now, seen := n.cfg.Clock(), time.Now()
-	if err := n.mayLease(q, seen); err != nil {
+	if err := n.mayLease(q, r); err != nil {
 		return 0, err
 	}
 	// The order is the proof: the grant is noted before the commit index is
@@ -147,7 +147,7 @@ func (n *Node) grant(ctx context.Context, q leaseQuestion) (uint64, error) {
 
 // mayLease refuses who is to have no lease, and leases whose end this leader, or
 // the next one, could not tell.
-func (n *Node) mayLease(q leaseQuestion, now time.Time) error {
+func (n *Node) mayLease(q leaseQuestion, r *reign) error {
 	if q.Duration <= 0 || q.Kill < 0 || !(q.ClockError >= 0 && q.ClockError <= maxClockError) {
 		return &fsm.Refusal{
 			Code: fsm.ErrInvalid, Field: "lease", Value: fmt.Sprintf("%v, %v, %v", q.Duration, q.Kill, q.ClockError),
@@ -159,7 +159,7 @@ func (n *Node) mayLease(q leaseQuestion, now time.Time) error {
 	n.View(func(s *fsm.State) {
 		svc, ok := s.Service(q.Host)
 		known = ok && svc.Node == q.Node
-		overdue = s.Overdue(q.Host, fsm.TimeOf(now), n.cfg.Limits)
+		overdue = s.Overdue(q.Host, r.pace(s, n.cfg.Clock()))
 		span = spanOf(s, q.Node)
 	})
 	least := n.cfg.Lease.LeastGrace(q.span())

@@ -30,7 +30,8 @@ type Timing struct {
 	// next one due. At least 1.
 	SnapshotThreshold uint64 `yaml:"snapshot_threshold"`
 	// TrailingLogs is how many entries are kept after a snapshot, so that a
-	// peer that was away for a moment needs no snapshot. At least 1.
+	// peer that was away for a moment needs no snapshot. At least 1; a
+	// configuration file has at least 1000.
 	TrailingLogs uint64 `yaml:"trailing_logs"`
 	// MaxAppendEntries is how many entries travel in one message. 1 to 1024.
 	MaxAppendEntries int `yaml:"max_append_entries"`

@@ -28,12 +28,13 @@ type reign struct {
 	grants  map[string]grant // by service
 	leased  chan struct{}    // closed and replaced when a lease is granted
 	retired map[string]bool  // services that are about to be deleted
+	steps   map[string]step  // of unfinished failovers, by id
 }
 
 func newReign(n *Node) *reign {
 	return &reign{
 		node: n, elected: n.cfg.Clock(), caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
-		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]bool{},
+		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]bool{}, steps: map[string]step{},
 	}
 }
 
@@ -134,10 +135,8 @@ func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
 // observe is what the leader sees and the log does not hold.
 func (r *reign) observe(s *fsm.State) fsm.Observation {
 	now := r.node.cfg.Clock()
-	o := fsm.Observation{
-		Term: r.term(), Now: fsm.TimeOf(time.Now()), Node: r.node.cfg.ID, Limits: r.node.cfg.Limits,
-		Live: map[string]bool{}, Gone: map[string]bool{},
-	}
+	o := r.pace(s, now)
+	o.Term, o.Node, o.Live, o.Gone = r.term(), r.node.cfg.ID, map[string]bool{}, map[string]bool{}
 	for svc := range s.Services() {
 		o.Live[svc.Host] = r.live(svc.Host, now)
 		o.Gone[svc.Host] = r.gone(svc.Host, spanOf(s, svc.Node), now)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,7 +92,8 @@ type Member struct {
 
 	c       *Cluster
 	disk    *disk
-	rate    float64 // of its clock
+	rate    float64      // of its clock
+	wall    atomic.Int64 // how far its wall clock is ahead, in nanoseconds
 	expect  int
 	process *process
 	stop    func()
@@ -154,6 +156,7 @@ func (c *Cluster) add(id string, expect int) *Member {
 	m.disk = newDisk(id, rand.New(rand.NewPCG(c.opts.Seed, 100+uint64(len(c.Members))))) //nolint:gosec // a seed names the run
 	m.disk.liar, m.disk.stats = c.opts.Liars, c.opts.Stats
 	m.disk.fatal = func() { c.Kill(m) }
+	m.disk.wall = func() time.Duration { return time.Duration(m.wall.Load()) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Members = append(c.Members, m)
@@ -204,6 +207,7 @@ func (c *Cluster) start(m *Member) {
 		c.tb.Fatal(err)
 	}
 	p.peer, p.hosts = node, hosts
+	p.raft.Store(node)
 	c.mu.Lock()
 	m.Node, m.Hosts, m.process, m.up = node, hosts, p, true
 	c.mu.Unlock()
@@ -308,6 +312,10 @@ func (c *Cluster) Restart(m *Member) {
 	c.Heal(m)
 	c.start(m)
 }
+
+// StepWallClock puts the wall clock of a member ahead of all others by that much,
+// or behind. The log has the leader's times.
+func (c *Cluster) StepWallClock(m *Member, ahead time.Duration) { m.wall.Store(int64(ahead)) }
 
 // Pause stops a member, as SIGSTOP does its process, or with its whole machine.
 func (c *Cluster) Pause(m *Member, machine bool) { m.process.pause(machine) }

@@ -25,11 +25,12 @@ type disk struct {
 
 	mu      sync.Mutex
 	content *content
-	pending map[*write]struct{} // writes that nobody was told the end of
-	latency time.Duration       // of each write
-	stalled chan struct{}       // closed when the disk answers again; nil unless it hangs
-	failing error               // what writes end with
-	fatal   func()              // the process ends: it does so when a write has failed
+	pending map[*write]struct{}  // writes that nobody was told the end of
+	latency time.Duration        // of each write
+	wall    func() time.Duration // how far the wall clock is ahead
+	stalled chan struct{}        // closed when the disk answers again; nil unless it hangs
+	failing error                // what writes end with
+	fatal   func()               // the process ends: it does so when a write has failed
 
 	// archive is every entry that was ever in the log and was not taken out of
 	// it for a conflict, for the checker.
@@ -308,6 +309,11 @@ func (f files) StoreLog(log *raft.Log) error { return f.StoreLogs([]*raft.Log{lo
 
 // StoreLogs implements [raft.LogStore].
 func (f files) StoreLogs(logs []*raft.Log) error {
+	if ahead := f.wall(); ahead != 0 && f.process.leads() {
+		for _, log := range logs {
+			log.AppendedAt = log.AppendedAt.Add(ahead) // Raft has asked the wall clock
+		}
+	}
 	return f.do(len(logs), func(n int) {
 		for _, log := range logs[:n] {
 			e := new(*log)

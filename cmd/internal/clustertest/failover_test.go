@@ -104,6 +104,22 @@ func TestG5_LeaderKilledInEveryPhase(t *testing.T) {
 	}
 }
 
+func TestG5_ALeadersWallClockDelaysNoSuccessor(t *testing.T) {
+	t.Parallel()
+	scenario(t, "a member is slow to switch, and the leader that died was an hour ahead", func(t *testing.T, c *Cluster) {
+		leader := c.Leader()
+		c.StepWallClock(leader, time.Hour)
+		slow := c.Follower()
+		c.Array.Stick(slow.Host(), true)
+		id := c.Failover(leader, "site-b", fsm.Forced)
+		c.Eventually("switching", c.Phase(id, fsm.Switching))
+		c.Kill(leader)
+		c.Eventually("done without the member that is slow", c.Phase(id, fsm.Done))
+		c.Array.Stick(slow.Host(), false)
+		c.Eventually("all others serve", c.AllServe)
+	})
+}
+
 func TestD3_ExecutorDies(t *testing.T) {
 	t.Parallel()
 	scenario(t, "another executor goes on", func(t *testing.T, c *Cluster) {

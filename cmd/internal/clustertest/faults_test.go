@@ -10,7 +10,7 @@ import (
 
 // fault breaks something.
 func (s *story) fault(m *Member, cluster string) {
-	switch s.rnd.IntN(14) {
+	switch s.rnd.IntN(15) {
 	case 0, 1:
 		s.breaks(m, "cut", func() { s.c.Cut(m) }, func() { s.c.Heal(m) })
 	case 2:
@@ -39,6 +39,8 @@ func (s *story) fault(m *Member, cluster string) {
 		s.behave(m, cluster)
 	case 12:
 		s.member()
+	case 14:
+		s.stepWallClock(m)
 	case 13:
 		switch s.rnd.IntN(6) {
 		case 0:
@@ -49,6 +51,14 @@ func (s *story) fault(m *Member, cluster string) {
 			s.behave(m, cluster)
 		}
 	}
+}
+
+// stepWallClock puts a wall clock ahead or behind by up to an hour.
+func (s *story) stepWallClock(m *Member) {
+	ahead := time.Duration(s.rnd.Int64N(int64(2*time.Hour))) - time.Hour
+	s.note("wall clock: %s is ahead by %v", m.ID, ahead)
+	s.stats.Add("fault: wall clock stepped", 1)
+	s.c.StepWallClock(m, ahead)
 }
 
 // breaks breaks a member in a way that mend mends. Mostly a majority is left.

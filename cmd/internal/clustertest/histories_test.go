@@ -220,7 +220,7 @@ var needed = []string{
 	"failover: done", "failover: failed", "failover: aborted", "failover: failed with the gates closed",
 	"failover: needed more than one attempt", "failover: planned mode", "failover: forced mode",
 	"fault: cut", "fault: cut one way", "fault: split", "fault: kill", "fault: kill the agent, not the driver", "fault: stop the process",
-	"fault: stop the machine", "fault: the disk hangs", "fault: the disk fails", "fault: blackout", "fault: power cut", "fault: hand over",
+	"fault: stop the machine", "fault: the disk hangs", "fault: the disk fails", "fault: blackout", "fault: power cut", "fault: wall clock stepped", "disk: a failed write ends the process", "fault: hand over",
 	"message: lost", "message: late", "message: twice",
 	"promotion: refuse", "promotion: break", "promotion: hang", "promotion: late but yes", "promotion: some fail", "promotion: volumes failed",
 	"member: joins", "driver: volume call fails", "driver: volume call hangs", "driver: waits for an orphan",

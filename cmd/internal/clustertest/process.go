@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/raftnode"
@@ -22,6 +23,7 @@ type process struct {
 
 	wire  *wire
 	peer  *raftnode.Node
+	raft  atomic.Pointer[raftnode.Node] // is peer, for the disk, which is used before that is set
 	hosts *driverhost.Host
 
 	mu      sync.Mutex
@@ -49,6 +51,12 @@ func (p *process) runs() bool {
 		case <-p.died:
 		}
 	}
+}
+
+// leads reports whether entries that are written now are the process's own.
+func (p *process) leads() bool {
+	node := p.raft.Load()
+	return node != nil && node.Status().Leader == p.node
 }
 
 func (p *process) lives() bool {

@@ -101,6 +101,7 @@ func TestMistakes(t *testing.T) {
 		"grace too short":        {minimal + "lease:\n  grace: 5s\n", 6, []string{"lease.grace", "5s", "5.61"}},
 		"clock error":            {minimal + "lease:\n  clock_error: 2\n", 6, []string{"lease.clock_error", "0.1"}},
 		"heartbeat":              {minimal + "raft:\n  timing:\n    heartbeat: 1ms\n", 7, []string{"raft.timing.heartbeat", "50ms"}},
+		"trailing logs":          {minimal + "raft:\n  timing:\n    trailing_logs: 999\n", 7, []string{"raft.timing.trailing_logs", "1000"}},
 		"attempts":               {minimal + "failover:\n  attempts: 0\n", 6, []string{"failover.attempts", "1 to 1000"}},
 		"cluster of another":     {minimal + strings.Replace(backend, "dev@files", "dev@other", 1), 7, []string{"backends[0].cluster", "dev@other", "@files"}},
 		"tag":                    {minimal + "backends: !list x\n", 5, []string{"!list", "not allowed"}},

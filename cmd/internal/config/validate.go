@@ -147,9 +147,12 @@ func (v *validation) timing(c Config) {
 	v.duration(section+"commit", t.Commit, time.Millisecond, time.Second)
 	v.duration(section+"snapshot_interval", t.SnapshotInterval, time.Second, 24*time.Hour)
 	v.between(section+"max_append_entries", t.MaxAppendEntries, 1, 1024)
-	for field, n := range map[string]uint64{"snapshot_threshold": t.SnapshotThreshold, "trailing_logs": t.TrailingLogs} {
-		v.check(n >= 1 && n <= 1<<32, section+field, strconv.FormatUint(n, 10), "1 to 4294967296")
-	}
+	n := t.SnapshotThreshold
+	v.check(n >= 1 && n <= 1<<32, section+"snapshot_threshold", strconv.FormatUint(n, 10), "1 to 4294967296")
+	// More than a leader that is cut off may take before it knows: whoever has more
+	// behind a snapshot that nobody else has is sent the snapshot for ever.
+	n = t.TrailingLogs
+	v.check(n >= 1000 && n <= 1<<32, section+"trailing_logs", strconv.FormatUint(n, 10), "1000 to 4294967296")
 }
 
 // lease checks that a service has surely stopped when the leader counts it as

@@ -94,7 +94,7 @@ api: {listen: "{{index .Listen 0}}", advertise: "{{index .Reach 0}}"}
 raft:
   listen: "{{index .Listen 1}}"
   advertise: "{{index .Reach 1}}"
-  timing: {snapshot_interval: 5s, snapshot_threshold: 512, trailing_logs: 256}
+  timing: {snapshot_interval: 5s, snapshot_threshold: 512, trailing_logs: 1000}
 gossip:
   listen: "{{index .Listen 2}}"
   advertise: "{{index .Reach 2}}"
