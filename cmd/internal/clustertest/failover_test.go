@@ -106,7 +106,7 @@ func TestG5_LeaderKilledInEveryPhase(t *testing.T) {
 
 func TestG5_ALeadersWallClockDelaysNoSuccessor(t *testing.T) {
 	t.Parallel()
-	scenario(t, "a member is slow to switch, and the leader that died was an hour ahead", func(t *testing.T, c *Cluster) {
+	scenario(t, "a member is slow to switch, and the leader that died was an hour ahead", func(_ *testing.T, c *Cluster) {
 		leader := c.Leader()
 		c.StepWallClock(leader, time.Hour)
 		slow := c.Follower()
