@@ -49,7 +49,7 @@ func TestRecordedExchangesAreAsDescribed(t *testing.T) {
 
 // notServed are parts of requests of Cinder's that there is nothing for here.
 func notServed() []string {
-	return []string{"failover_replication", "/manageable_volumes", "os-unmanage", "os-retype"}
+	return []string{"failover_replication"}
 }
 
 // normalised drops the rows of Cinder's scheduler, since there is none here, and
