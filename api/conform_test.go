@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -174,7 +173,7 @@ func (c *contract) operation(path, method string) (op obj, pointer string) {
 			switch {
 			case part == segments[i]:
 				literal++
-			case !strings.HasPrefix(part, "{"), segments[i] == "", part == "{project_id}" && !regexp.MustCompile("^[0-9a-f-]+$").MatchString(segments[i]):
+			case !strings.HasPrefix(part, "{"), segments[i] == "", part == "{project_id}" && strings.Trim(segments[i], "0123456789abcdef-") != "":
 				literal = -len(parts)
 			}
 		}
