@@ -23,6 +23,7 @@ type fakeKeystone struct {
 	status   int             // instead of an answer
 	asked    int
 	expires  time.Time
+	nobody   bool // tokens are good, and of no user
 }
 
 func (k *fakeKeystone) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -53,8 +54,12 @@ func (k *fakeKeystone) RoundTrip(r *http.Request) (*http.Response, error) {
 			http.Error(w, "{}", http.StatusNotFound)
 			break
 		}
-		_, _ = fmt.Fprintf(w, `{"token":{"expires_at":%q,"user":{"id":"u1"},"project":{"id":"p1"},"roles":[{"name":"member"},{"name":"admin"},{"name":"x"}]}}`,
-			k.expires.UTC().Format(time.RFC3339Nano))
+		user := `"user":{"id":"u1"},`
+		if k.nobody {
+			user = ""
+		}
+		_, _ = fmt.Fprintf(w, `{"token":{"expires_at":%q,%s"project":{"id":"p1"},"roles":[{"name":"member"},{"name":"admin"},{"name":"x"}]}}`,
+			k.expires.UTC().Format(time.RFC3339Nano), user)
 	}
 	return w.Result(), nil
 }
@@ -120,6 +125,10 @@ func TestKeystone(t *testing.T) {
 			fake.set(func() { fake.expires = time.Now().Add(10 * time.Second) })
 			is(t, k, "gAAAA1", nil)
 			<-time.After(10 * time.Second)
+			is(t, k, "gAAAA1", auth.ErrUnauthorized)
+		},
+		"a token of no user is nobody's": func(t *testing.T, k *auth.Keystone, fake *fakeKeystone) {
+			fake.set(func() { fake.nobody = true })
 			is(t, k, "gAAAA1", auth.ErrUnauthorized)
 		},
 		"Keystone is down": func(t *testing.T, k *auth.Keystone, fake *fakeKeystone) {
