@@ -182,7 +182,7 @@ func (s *Server) updateAttachment(x *exchange) error {
 
 // completeAttachment answers POST attachments/{id}/action.
 func (s *Server) completeAttachment(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	body, err := x.body(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}

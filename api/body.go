@@ -9,13 +9,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/google/uuid"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -46,9 +43,8 @@ func (x *exchange) read(limit int64, within time.Duration) ([]byte, error) {
 // object is the fields of a JSON object.
 type object map[string]json.RawMessage
 
-// body returns the JSON object in the body of the request, checked against what
-// its fields may be.
-func (x *exchange) body(limit time.Duration, extra extras, fields ...field) (object, error) {
+// body returns the JSON object in the body of the request.
+func (x *exchange) body(limit time.Duration) (object, error) {
 	raw, err := x.read(maxBody, limit)
 	if err != nil {
 		return nil, err
@@ -67,112 +63,14 @@ func (x *exchange) body(limit time.Duration, extra extras, fields ...field) (obj
 		return nil, newFault(http.StatusBadRequest, "Malformed request body")
 	}
 	x.raw = bytes.TrimSpace(raw)
-	return checkObject("", x.raw, extra, fields)
-}
-
-// extras says what becomes of fields that a body should not have.
-type extras int
-
-const (
-	refuseExtras extras = iota
-	ignoreExtras
-)
-
-// field is what one field of a body may be.
-type field struct {
-	name     string
-	types    []string // JSON types; none means any
-	required bool
-	min      int                 // length in characters
-	max      int                 // length in characters; 0 for no limit
-	check    func(string) string // says what is wrong with a string, given how it reads
-}
-
-// checkObject returns the fields of an object. Its messages are those of Cinder,
-// which come from Python's jsonschema; scripts match them.
-func checkObject(path string, raw json.RawMessage, extra extras, fields []field) (object, error) {
-	if raw[0] != '{' {
-		return nil, schemaFault(path, raw, pyRepr(raw)+" is not of type 'object'")
+	if x.raw[0] != '{' {
+		return nil, schemaFault("", x.raw, pyRepr(x.raw)+" is not of type 'object'")
 	}
 	obj := object{}
-	if err := json.Unmarshal(raw, &obj); err != nil {
+	if err := json.Unmarshal(x.raw, &obj); err != nil {
 		return nil, newFault(http.StatusBadRequest, "Malformed request body")
 	}
-	var required error
-	for _, f := range fields {
-		value, ok := obj[f.name]
-		switch {
-		case ok:
-			if err := f.verify(value); err != nil {
-				return nil, err
-			}
-		case f.required && required == nil:
-			required = schemaFault(path, raw, fmt.Sprintf("'%s' is a required property", f.name))
-		}
-	}
-	if required != nil {
-		return nil, required
-	}
-	if extra == refuseExtras {
-		return obj, checkExtras(path, raw, obj, fields)
-	}
 	return obj, nil
-}
-
-func checkExtras(path string, raw json.RawMessage, obj object, fields []field) error {
-	var names, allowed []string
-	for _, f := range fields {
-		allowed = append(allowed, f.name)
-	}
-	for name := range obj {
-		if !slices.Contains(allowed, name) {
-			names = append(names, pyQuote(name))
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	slices.Sort(names)
-	verb := "was"
-	if len(names) > 1 {
-		verb = "were"
-	}
-	err := schemaFault(path, raw, fmt.Sprintf("Additional properties are not allowed (%s %s unexpected)", strings.Join(names, ", "), verb))
-	if f, ok := errors.AsType[*fault](err); ok {
-		f.Allowed = allowed
-	}
-	return err
-}
-
-// verify checks the value of a field.
-func (f field) verify(value json.RawMessage) error {
-	kind := jsonType(value)
-	if len(f.types) > 0 && !slices.Contains(f.types, kind) {
-		quoted := make([]string, len(f.types))
-		for i, t := range f.types {
-			quoted[i] = "'" + t + "'"
-		}
-		return schemaFault(f.name, value, fmt.Sprintf("%s is not of type %s", pyRepr(value), strings.Join(quoted, ", ")))
-	}
-	if kind != "string" {
-		return nil
-	}
-	var text string
-	if err := json.Unmarshal(value, &text); err != nil {
-		return newFault(http.StatusBadRequest, "Malformed request body")
-	}
-	length := utf8.RuneCountInString(text)
-	switch {
-	case length < f.min:
-		return schemaFault(f.name, value, pyRepr(value)+" is too short")
-	case f.max > 0 && length > f.max:
-		return schemaFault(f.name, value, pyRepr(value)+" is too long")
-	case f.check != nil:
-		if problem := f.check(text); problem != "" {
-			return schemaFault(f.name, value, pyRepr(value)+problem)
-		}
-	}
-	return nil
 }
 
 func schemaFault(field string, value json.RawMessage, message string) error {
@@ -181,25 +79,6 @@ func schemaFault(field string, value json.RawMessage, message string) error {
 		message = fmt.Sprintf("Invalid input for field/attribute %s. Value: %s. %s", field, shown, message)
 	}
 	return fieldFault(field, shown, message)
-}
-
-func jsonType(raw json.RawMessage) string {
-	switch raw[0] {
-	case '{':
-		return "object"
-	case '[':
-		return "array"
-	case '"':
-		return "string"
-	case 't', 'f':
-		return "boolean"
-	case 'n':
-		return "null"
-	}
-	if bytes.ContainsAny(raw, ".eE") {
-		return "number"
-	}
-	return "integer"
 }
 
 // has reports whether a field is there and not null.
@@ -236,56 +115,6 @@ func parseBool(name, value string) (bool, error) {
 		return false, nil
 	}
 	return false, fieldFault(name, value, fmt.Sprintf("Value '%s' for '%s' is not a boolean.", value, name), "true", "false")
-}
-
-// The fields that several bodies have.
-
-func hostField() field {
-	return field{name: "host", types: []string{"string", "null"}, min: 1, max: 255, check: func(v string) string {
-		bad := func(r rune) bool {
-			alnum := r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-			return !alnum && !strings.ContainsRune("-._#@:/+[]", r)
-		}
-		if strings.ContainsFunc(v, bad) {
-			return ` does not match '^[a-zA-Z0-9-._#@:/+\\[\\]]*$'`
-		}
-		return ""
-	}}
-}
-
-func nullableField(name string) field {
-	return field{name: name, types: []string{"string", "null"}, max: 255}
-}
-
-func nameField(name string) field {
-	return field{name: name, types: []string{"string"}, min: 1, max: 255}
-}
-
-func sizeField(name string, types ...string) field {
-	return field{name: name, types: types, min: 1, max: 20, check: func(v string) string {
-		if strings.Trim(v, "0123456789") != "" {
-			return " does not match '^[0-9]+$'"
-		}
-		return ""
-	}}
-}
-
-func uuidField(name string, types ...string) field {
-	return field{name: name, types: types, check: func(v string) string {
-		if uuid.Validate(v) != nil {
-			return " is not a 'uuid'"
-		}
-		return ""
-	}}
-}
-
-func reasonField(types ...string) field {
-	return field{name: "disabled_reason", types: types, check: func(v string) string {
-		if v != "" && strings.TrimSpace(v) == "" || utf8.RuneCountInString(v) > 255 {
-			return " is not a 'disabled_reason'"
-		}
-		return ""
-	}}
 }
 
 // size returns a field that is a size in GiB, as a number or as digits.

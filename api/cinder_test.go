@@ -234,8 +234,8 @@ func TestPlacement(t *testing.T) {
 		specs obj
 		want  string
 	}{
-		{name: "this node serves", want: "vol2@aa#aa"},
-		{name: "this node's service is down", spoil: func(n *fakeNode) { n.setUp("vol2@aa", false) }, want: "vol1@aa#aa"},
+		{name: "this node serves", specs: obj{}, want: "vol2@aa#aa"},
+		{name: "this node's service is down", specs: obj{}, spoil: func(n *fakeNode) { n.setUp("vol2@aa", false) }, want: "vol1@aa#aa"},
 		{name: "another backend", specs: obj{"volume_backend_name": "bb"}, want: "solo@bb#bb"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -208,24 +208,16 @@ func (s *Server) showCluster(x *exchange) error {
 
 // actOnCluster answers PUT clusters/enable and clusters/disable.
 func (s *Server) actOnCluster(x *exchange) error {
-	name := nameField("name")
-	name.required = true
-	fields := []field{name, nullableField("binary")}
-	policy := refuseExtras
 	action := x.params.ByName("action")
-	switch action {
-	case "enable":
-	case "disable":
-		fields = append(fields, reasonField("string", "null"))
-	default:
-		fields, policy = nil, ignoreExtras
+	if action != "enable" && action != "disable" {
+		if _, err := x.body(s.cfg.RequestTimeout); err != nil {
+			return err
+		}
+		return newFault(http.StatusNotFound, "Unknown action")
 	}
-	body, err := x.body(s.cfg.RequestTimeout, policy, fields...)
+	body, err := s.valid(x, "cluster_"+action)
 	if err != nil {
 		return err
-	}
-	if fields == nil {
-		return newFault(http.StatusNotFound, "Unknown action")
 	}
 	binary := fsm.Binary
 	if body.has("binary") {

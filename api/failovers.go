@@ -94,8 +94,7 @@ func noFailover(id string) error {
 
 // requestFailover answers POST /v1/failovers.
 func (s *Server) requestFailover(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, refuseExtras,
-		nullableField("cluster"), nullableField("host"), nullableField("backend_id"), nullableField("mode"), nullableField("reason"))
+	body, err := s.valid(x, "failover_request")
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (s *Server) groupActions() map[string]groupAction {
 
 // actOnGroup answers POST groups/{id}/action.
 func (s *Server) actOnGroup(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	body, err := x.body(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}

@@ -168,7 +168,7 @@ func (s *Server) createGroupType(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	specs, err := asked.metadata("group_specs", "string", "null")
+	specs, err := asked.metadata("group_specs")
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (s *Server) addGroupSpecs(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	pairs, err := body.metadata("group_specs", "string", "null")
+	pairs, err := body.metadata("group_specs")
 	if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (s *Server) setGroupSpec(x *exchange) error {
 	if body.only() != x.params.ByName("key") {
 		return badRequest("Request body and URI mismatch")
 	}
-	pairs, err := object{"group_specs": body.raw()}.metadata("group_specs", "string", "null")
+	pairs, err := object{"group_specs": body.raw()}.metadata("group_specs")
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (m metadataOf) change(x *exchange, edit fsm.Edit) error {
 	if err != nil {
 		return err
 	}
-	if edit.Metadata, err = body.metadata("metadata", "string"); err != nil {
+	if edit.Metadata, err = body.metadata("metadata"); err != nil {
 		return err
 	}
 	d, err := m.s.edit(x, m.find, edit)
@@ -139,7 +139,7 @@ func (m metadataOf) setItem(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	pairs, err := body.metadata("meta", "string")
+	pairs, err := body.metadata("meta")
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func editAsked(asked object) (fsm.Edit, error) {
 		}
 	}
 	if e.Name != nil {
-		name, err := (object{"name": json.RawMessage(mustQuote(*e.Name))}).displayName()
+		name, err := (object{"name": json.RawMessage(mustQuote(*e.Name))}).short("name")
 		if err != nil {
 			return e, err
 		}
@@ -184,7 +184,7 @@ func editAsked(asked object) (fsm.Edit, error) {
 	}
 	e.Replace = true
 	var err error
-	e.Metadata, err = asked.metadata("metadata", "string")
+	e.Metadata, err = asked.metadata("metadata")
 	return e, err
 }
 

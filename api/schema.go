@@ -40,13 +40,7 @@ func compileSchemas() (*schemas, error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
-	registerText(c, "uuid", uuid.Validate)
-	registerText(c, "group_type", func(text string) error {
-		if n := utf8.RuneCountInString(strings.TrimSpace(text)); n < 1 || n > 255 {
-			return errors.New("not 1 to 255 characters")
-		}
-		return nil
-	})
+	registerFormats(c)
 	all := &schemas{compiled: map[string]*jsonschema.Schema{}, written: map[string]any{}}
 	files, err := fs.Glob(schemaFiles, "schemas/*.json")
 	if err != nil {
@@ -73,6 +67,23 @@ func compileSchemas() (*schemas, error) {
 		}
 	}
 	return all, nil
+}
+
+// registerFormats adds the formats that Cinder has.
+func registerFormats(c *jsonschema.Compiler) {
+	registerText(c, "uuid", uuid.Validate)
+	registerText(c, "group_type", func(text string) error {
+		if n := utf8.RuneCountInString(strings.TrimSpace(text)); n < 1 || n > 255 {
+			return errors.New("not 1 to 255 characters")
+		}
+		return nil
+	})
+	registerText(c, "disabled_reason", func(text string) error {
+		if text != "" && strings.TrimSpace(text) == "" || utf8.RuneCountInString(text) > 255 {
+			return errors.New("it is empty or too long")
+		}
+		return nil
+	})
 }
 
 // registerText adds a format of strings.
@@ -113,7 +124,11 @@ func (all *schemas) validate(name string, raw json.RawMessage) error {
 	if len(first.at) > 0 {
 		field = first.at[len(first.at)-1]
 	}
-	return schemaFault(field, value, first.message)
+	problem := schemaFault(field, value, first.message)
+	if f, ok := errors.AsType[*fault](problem); ok {
+		f.Allowed = first.allowed
+	}
+	return problem
 }
 
 // problemAt is one thing that is wrong, and where.
@@ -121,6 +136,7 @@ type problemAt struct {
 	at      []string
 	rank    int // what Cinder would find first comes first
 	message string
+	allowed []string // fields, where there was one too many
 }
 
 // problemsOf returns what is wrong. Alternatives count as one: nobody can tell
@@ -138,7 +154,12 @@ func (all *schemas) problemsOf(err *jsonschema.ValidationError, raw json.RawMess
 		case *kind.Type:
 			message = pyRepr(value) + " is not of type " + quoteAll(all.typesAt(err.SchemaURL))
 		}
-		return []problemAt{{at: err.InstanceLocation, rank: rank, message: message}}
+		problem := problemAt{at: err.InstanceLocation, rank: rank, message: message}
+		if _, ok := err.ErrorKind.(*kind.AdditionalProperties); ok {
+			fields, _ := all.writtenAt(err.SchemaURL)["properties"].(map[string]any)
+			problem.allowed = slices.Sorted(maps.Keys(fields))
+		}
+		return []problemAt{problem}
 	}
 	var found []problemAt
 	for _, cause := range err.Causes {
@@ -150,16 +171,7 @@ func (all *schemas) problemsOf(err *jsonschema.ValidationError, raw json.RawMess
 // typesAt returns the types that a schema allows, in the order in which it names
 // them, which the validator does not keep.
 func (all *schemas) typesAt(url string) (types []string) {
-	base, pointer, _ := strings.Cut(url, "#")
-	at := all.written[base]
-	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
-		step, _ = neturl.PathUnescape(step)
-		if obj, ok := at.(map[string]any); ok && step != "" {
-			at = obj[strings.NewReplacer("~1", "/", "~0", "~").Replace(step)]
-		}
-	}
-	obj, _ := at.(map[string]any)
-	switch t := obj["type"].(type) {
+	switch t := all.writtenAt(url)["type"].(type) {
 	case string:
 		return []string{t}
 	case []any:
@@ -170,17 +182,31 @@ func (all *schemas) typesAt(url string) (types []string) {
 	return types
 }
 
+// writtenAt returns a schema as it is written.
+func (all *schemas) writtenAt(url string) map[string]any {
+	base, pointer, _ := strings.Cut(url, "#")
+	at := all.written[base]
+	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		step, _ = neturl.PathUnescape(step)
+		if obj, ok := at.(map[string]any); ok && step != "" {
+			at = obj[strings.NewReplacer("~1", "/", "~0", "~").Replace(step)]
+		}
+	}
+	obj, _ := at.(map[string]any)
+	return obj
+}
+
 // pyMessage returns the message of Python's jsonschema.
 func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message string) {
 	shown := pyRepr(value)
-	const ofType, ofValue, ofObject, ofExtras = 0, 1, 2, 3
+	const ofType, ofLength, ofValue, ofObject, ofExtras = 0, 1, 2, 3, 4
 	switch k := k.(type) {
 	case *kind.Type:
 		return ofType, "" // which types are allowed the schema says
 	case *kind.MinLength, *kind.MinItems:
-		return ofValue, shown + " is too short"
+		return ofLength, shown + " is too short"
 	case *kind.MaxLength, *kind.MaxItems:
-		return ofValue, shown + " is too long"
+		return ofLength, shown + " is too long"
 	case *kind.Pattern:
 		return ofValue, shown + " does not match " + pyQuote(k.Want)
 	case *kind.Format:
@@ -252,7 +278,7 @@ func valueAt(raw json.RawMessage, at []string) json.RawMessage {
 // valid returns the JSON object in the body of the request, which has passed a
 // schema.
 func (s *Server) valid(x *exchange, schema string) (object, error) {
-	obj, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	obj, err := x.body(s.cfg.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}

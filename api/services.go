@@ -65,51 +65,35 @@ func (x *exchange) serviceRow(cl *fsm.Cluster, svc *fsm.Service, p Presence) map
 
 // actOnServices answers PUT os-services/{action}.
 func (s *Server) actOnServices(x *exchange) error {
-	target := []field{hostField(), nullableField("cluster")}
-	one := []field{nameField("binary"), hostField(), nullableField("cluster"), nameField("service")}
-	var fields []field
+	var schema string
 	var act func(*exchange, object) error
-	switch x.params.ByName("action") {
-	case "enable":
-		fields, act = one, s.enableService
-	case "disable":
-		fields, act = one, s.disableService
-	case "disable-log-reason":
-		reason := reasonField("string")
-		reason.min, reason.max = 1, 255
-		fields, act = append(one, reason), s.disableService
-	case "freeze":
-		fields, act = target, s.freeze
-	case "thaw":
-		fields, act = target, s.thaw
-	case "get-log", "set-log":
-		if x.version >= withLogLevels {
-			return s.actOnLogs(x)
-		}
-		act = unknownAction
-	case "failover":
-		if x.version < withReplication {
-			act = unknownAction
-			break
-		}
-		fields, act = append(target, nullableField("backend_id")), s.failOver
-	case "failover_host":
-		fields, act = append(target, nullableField("backend_id")), s.failOver
+	switch action := x.params.ByName("action"); {
+	case action == "enable":
+		schema, act = "service_enable", s.enableService
+	case action == "disable":
+		schema, act = "service_enable", s.disableService
+	case action == "disable-log-reason":
+		schema, act = "service_disable_reason", s.disableService
+	case action == "freeze":
+		schema, act = "service_freeze", s.freeze
+	case action == "thaw":
+		schema, act = "service_freeze", s.thaw
+	case (action == "get-log" || action == "set-log") && x.version >= withLogLevels:
+		return s.actOnLogs(x)
+	case action == "failover_host" || action == "failover" && x.version >= withReplication:
+		schema, act = "service_failover", s.failOver
 	default:
-		act = unknownAction
+		if _, err := x.body(s.cfg.RequestTimeout); err != nil {
+			return err
+		}
+		return badRequest(prefixInvalid + "Unknown action")
 	}
-	policy := refuseExtras
-	if fields == nil {
-		policy = ignoreExtras
-	}
-	body, err := x.body(s.cfg.RequestTimeout, policy, fields...)
+	body, err := s.valid(x, schema)
 	if err != nil {
 		return err
 	}
 	return act(x, body)
 }
-
-func unknownAction(*exchange, object) error { return badRequest(prefixInvalid + "Unknown action") }
 
 func (s *Server) enableService(x *exchange, body object) error {
 	return s.setService(x, body, fsm.SetServiceDisabled{})
@@ -121,9 +105,6 @@ func (s *Server) disableService(x *exchange, body object) error {
 
 // setService enables or disables one service.
 func (s *Server) setService(x *exchange, body object, cmd fsm.SetServiceDisabled) error {
-	if !body.has("binary") && !body.has("service") {
-		return badRequest("%s is not valid under any of the given schemas", pyRepr(body.raw()))
-	}
 	if !body.has("host") {
 		return badRequest(prefixInvalid + "Host field is missing.")
 	}

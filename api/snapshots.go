@@ -117,31 +117,20 @@ func (s *Server) snapshot(x *exchange, id string) (sn fsm.Snapshot, err error) {
 
 // createSnapshot answers POST snapshots.
 func (s *Server) createSnapshot(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras, field{name: "snapshot", required: true})
+	body, err := s.valid(x, "snapshot_create")
 	if err != nil {
 		return err
 	}
-	volumeID := uuidField("volume_id", "string")
-	volumeID.required = true
-	asked, err := checkObject("snapshot", body["snapshot"], ignoreExtras, []field{
-		volumeID,
-		{name: "name", types: []string{"string", "null"}},
-		nullableField("description"),
-		{name: "metadata", types: []string{"object", "null"}},
-		{name: "force", types: []string{"boolean", "string", "null"}},
-	})
-	if err != nil {
-		return err
-	}
+	asked := body.sub("snapshot")
 	force, err := x.forced(asked)
 	if err != nil {
 		return err
 	}
 	sn := fsm.Snapshot{VolumeID: asked.text("volume_id"), ProjectID: x.project, UserID: x.user, Description: asked.text("description")}
-	if sn.Name, err = asked.displayName(); err != nil {
+	if sn.Name, err = asked.short("name"); err != nil {
 		return err
 	}
-	if sn.Metadata, err = asked.metadata("metadata", "string"); err != nil {
+	if sn.Metadata, err = asked.metadata("metadata"); err != nil {
 		return err
 	}
 	host, _, err := s.owner(x, sn.VolumeID)
@@ -211,7 +200,7 @@ func snapshotStatuses() []string {
 
 // actOnSnapshot answers POST snapshots/{id}/action.
 func (s *Server) actOnSnapshot(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	body, err := x.body(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}

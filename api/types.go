@@ -157,25 +157,16 @@ func (s *Server) showExtraSpecs(x *exchange) error {
 
 // createType answers POST types.
 func (s *Server) createType(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, refuseExtras, field{name: "volume_type", required: true})
+	body, err := s.valid(x, "type_create")
 	if err != nil {
 		return err
 	}
-	name := nameField("name")
-	name.required = true
-	asked, err := checkObject("volume_type", body["volume_type"], refuseExtras, []field{
-		name, nullableField("description"),
-		{name: "extra_specs", types: []string{"object", "null"}},
-		{name: "os-volume-type-access:is_public", types: []string{"boolean", "string", "null"}},
-	})
-	if err != nil {
-		return err
-	}
+	asked := body.sub("volume_type")
 	public, err := asked.flag("os-volume-type-access:is_public", "true")
 	if err != nil {
 		return err
 	}
-	specs, err := asked.metadata("extra_specs", "string", "null")
+	specs, err := asked.metadata("extra_specs")
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (s *Server) setExtraSpec(x *exchange) error {
 }
 
 func (s *Server) setExtraSpecs(x *exchange, body object, field string, answer func([]fsm.KeyValue) any) error {
-	pairs, err := body.metadata(field, "string", "null")
+	pairs, err := body.metadata(field)
 	if err != nil {
 		return err
 	}

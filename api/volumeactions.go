@@ -37,7 +37,7 @@ func (s *Server) volumeActions() map[string]volumeAction {
 
 // actOnVolume answers POST volumes/{id}/action.
 func (s *Server) actOnVolume(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras)
+	body, err := x.body(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,27 +10,6 @@ import (
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
-
-func volumeFields() []field {
-	return []field{
-		{name: "name", types: []string{"string", "null"}},
-		nullableField("description"),
-		sizeField("size", "integer", "string", "null"),
-		nullableField("volume_type"),
-		{name: "metadata", types: []string{"object", "null"}},
-		uuidField("snapshot_id", "string", "null"),
-		uuidField("source_volid", "string", "null"),
-		nullableField("consistencygroup_id"), nullableField("group_id"), nullableField("backup_id"),
-		nullableField("availability_zone"), nullableField("imageRef"), nullableField("image_id"),
-		{name: "multiattach", types: []string{"boolean", "string", "null"}},
-		// Sent by older clients, and of no effect in Cinder either.
-		{name: "status"},
-		{name: "user_id"},
-		{name: "project_id"},
-		{name: "attach_status"},
-		{name: "source_replica"},
-	}
-}
 
 // createVolume answers POST volumes. What cannot be served is refused with the
 // reason, rather than accepted and then put in error.
@@ -103,18 +81,15 @@ func (s *Server) answerCreated(x *exchange, v fsm.Volume) {
 
 // volumeAsked returns the volume that the body asks for.
 func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
-	body, err := x.body(s.cfg.RequestTimeout, ignoreExtras, field{name: "volume", required: true})
-	if err != nil {
-		return fsm.Volume{}, err
-	}
-	policy := ignoreExtras
+	schema := "volume_create"
 	if x.version >= withStrictBodies {
-		policy = refuseExtras
+		schema = "volume_create_353"
 	}
-	asked, err := checkObject("volume", body["volume"], policy, volumeFields())
+	body, err := s.valid(x, schema)
 	if err != nil {
 		return fsm.Volume{}, err
 	}
+	asked := body.sub("volume")
 	if err := s.checkSource(asked); err != nil {
 		return fsm.Volume{}, err
 	}
@@ -131,16 +106,20 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 	if err != nil {
 		return fsm.Volume{}, err
 	}
-	name, err := asked.displayName()
+	name, err := asked.short("name")
 	if err != nil {
 		return fsm.Volume{}, err
 	}
-	pairs, err := asked.metadata("metadata", "string")
+	description, err := asked.short("description")
+	if err != nil {
+		return fsm.Volume{}, err
+	}
+	pairs, err := asked.metadata("metadata")
 	if err != nil {
 		return fsm.Volume{}, err
 	}
 	return fsm.Volume{
-		ProjectID: x.project, UserID: x.user, Name: name, Description: asked.text("description"),
+		ProjectID: x.project, UserID: x.user, Name: name, Description: description,
 		Size: size, VolumeType: asked.text("volume_type"), Metadata: pairs,
 		SnapshotID: asked.text("snapshot_id"), SourceVolumeID: asked.text("source_volid"), Multiattach: multiattach,
 		GroupID: cmp.Or(asked.text("group_id"), asked.text("consistencygroup_id")),
@@ -199,46 +178,29 @@ func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volu
 	return &src, nil
 }
 
-// displayName returns the name of a volume or snapshot.
-func (o object) displayName() (string, error) {
-	name := strings.TrimSpace(o.text("name"))
-	if n := utf8.RuneCountInString(name); n > 255 {
-		return "", fieldFault("name", cut(name), fmt.Sprintf("%sname has %d characters, more than 255.", prefixInvalid, n), "up to 255 characters")
+// short returns a name or a description, which has an older name, too, without the
+// white space around it.
+func (o object) short(field string) (string, error) {
+	text := strings.TrimSpace(cmp.Or(o.text(field), o.text("display_"+field)))
+	if n := utf8.RuneCountInString(text); n > 255 {
+		return "", fieldFault(field, cut(text), fmt.Sprintf("%s%s has %d characters, more than 255.", prefixInvalid, field, n), "up to 255 characters")
 	}
-	return name, nil
+	return text, nil
 }
 
 // maxPairs is how many entries a record's metadata may have.
 const maxPairs = 128
 
-// metadata returns a field that maps keys to strings, by key.
-func (o object) metadata(name string, types ...string) ([]fsm.KeyValue, error) {
+// metadata returns a field that maps keys to strings or null, as a schema has said.
+func (o object) metadata(name string) ([]fsm.KeyValue, error) {
 	if !o.has(name) {
 		return nil, nil
 	}
-	obj, err := checkObject(name, o[name], ignoreExtras, nil)
-	if err != nil {
-		return nil, err
-	}
+	obj := o.sub(name)
 	if len(obj) > maxPairs {
 		return nil, fieldFault(name, fmt.Sprint(len(obj)), fmt.Sprintf("%s%s has %d entries, more than %d.", prefixInvalid, name, len(obj), maxPairs))
 	}
-	var pairs []fsm.KeyValue
-	for key, value := range obj {
-		if key == "" || utf8.RuneCountInString(key) > 255 {
-			return nil, schemaFault(name, o[name], fmt.Sprintf("%s does not match any of the regexes: '^[\\\\S\\\\s]{1,255}$'", cut(pyQuote(key))))
-		}
-		if err := (field{name: key, types: types, max: 255}).verify(value); err != nil {
-			return nil, err
-		}
-		var text string
-		if err := json.Unmarshal(value, &text); err != nil {
-			return nil, newFault(http.StatusBadRequest, "Malformed request body")
-		}
-		pairs = append(pairs, fsm.KeyValue{Key: key, Value: text, Null: value[0] == 'n'})
-	}
-	slices.SortFunc(pairs, func(a, b fsm.KeyValue) int { return cmp.Compare(a.Key, b.Key) })
-	return pairs, nil
+	return obj.pairs(), nil
 }
 
 // placeNear chooses the service that is to create a volume: one of the cluster of
