@@ -48,12 +48,20 @@ func TestGroupFailover(t *testing.T) {
 	l.claim("f1")
 	task, _ := l.s.Todo(n2, before.Epoch)
 	equal(t, "the promotion", fmt.Sprint(task.Kind, task.Group, task.From, task.Target, task.Epoch), fmt.Sprint(fsm.TaskPromote, "g1", "default", "site-b", before.Epoch+1))
-	l.stage("f1", fsm.VolumeResult{VolumeID: "b", Failed: true}, fsm.VolumeResult{VolumeID: "v", Failed: true})
+	elsewhere := fsm.VolumeUpdate{ProviderLocation: "elsewhere"}
+	l.stage("f1", fsm.VolumeResult{VolumeID: "a", VolumeUpdate: elsewhere}, fsm.VolumeResult{VolumeID: "b", Failed: true},
+		fsm.VolumeResult{VolumeID: "v", Failed: true, VolumeUpdate: elsewhere})
 	equal(t, "before the commit", l.sites("a", "b", "v"), "a default available enabled, b default available enabled, v default available enabled")
-	l.do(l.completed("f1", 2))
+	l.do(l.completed("f1", 3))
 
 	want := "a site-b available failed-over, b site-b error failover-error, v default available enabled"
 	equal(t, "after the commit", l.sites("a", "b", "v"), want)
+	locations := func() string {
+		a, _ := l.s.Volume("a")
+		v, _ := l.s.Volume("v") // not of the group
+		return fmt.Sprintf("%q %q", a.ProviderLocation, v.ProviderLocation)
+	}
+	equal(t, "locations after the commit", locations(), `"elsewhere" ""`)
 	for _, host := range []string{n1, n2, n3} {
 		if err := l.s.Admit(host, before.Epoch, fsm.CallVolume); !errors.Is(err, fsm.ErrBehind) {
 			t.Errorf("the gate of %s, which was told nothing, answers %v", host, err)
@@ -63,6 +71,7 @@ func TestGroupFailover(t *testing.T) {
 	l.do(fsm.FinishFailover{Failover: "f1", Attempt: 1, Term: l.term})
 	l.settle()
 	equal(t, "when it is settled", l.sites("a", "b", "v"), want)
+	equal(t, "locations when it is settled", locations(), `"elsewhere" ""`)
 	after := l.cluster(dev)
 	equal(t, "epoch", after.Epoch, before.Epoch+1)
 	equal(t, "the cluster", fmt.Sprint(after.ActiveBackendID, after.ReplicationStatus, after.Disabled, after.SiteEpoch),
