@@ -110,7 +110,11 @@ func (c *Client) DisableCluster(ctx context.Context, name, reason string) error 
 
 // EnsureVolumeType makes a volume type unless one of the name exists.
 func (c *Client) EnsureVolumeType(ctx context.Context, name string, extraSpecs map[string]string) error {
-	body := map[string]any{"volume_type": map[string]any{"name": name, "extra_specs": extraSpecs}}
+	volumeType := map[string]any{"name": name}
+	if len(extraSpecs) > 0 {
+		volumeType["extra_specs"] = extraSpecs
+	}
+	body := map[string]any{"volume_type": volumeType}
 	err := c.do(ctx, request{method: http.MethodPost, path: "/v3/types", body: body, header: idempotent("")}, nil)
 	refused, ok := errors.AsType[*Error](err)
 	if ok && (refused.Status == http.StatusConflict || refused.Code == CodeExists) {

@@ -155,7 +155,7 @@ func (c *Cluster) add(id string, expect int) *Member {
 	m := &Member{ID: id, c: c, expect: expect, rate: 1 + c.opts.Drift*(2*c.rnd.Float64()-1)}
 	m.disk = newDisk(id, rand.New(rand.NewPCG(c.opts.Seed, 100+uint64(len(c.Members))))) //nolint:gosec // a seed names the run
 	m.disk.liar, m.disk.stats = c.opts.Liars, c.opts.Stats
-	m.disk.fatal = func() { c.Kill(m) }
+	m.disk.fatal = func(p *process) { c.kill(m, p, 0) }
 	m.disk.wall = func() time.Duration { return time.Duration(m.wall.Load()) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +177,7 @@ func (c *Cluster) end() {
 		m.disk.stall(false)
 		m.stop()
 		m.process.kill()
-		c.orphans(m, 0)
+		c.orphans(m, m.process, 0)
 	}
 	c.ending.Wait()
 	c.net.end()
@@ -208,11 +208,17 @@ func (c *Cluster) start(m *Member) {
 	}
 	p.peer, p.hosts = node, hosts
 	p.raft.Store(node)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
 	c.mu.Lock()
 	m.Node, m.Hosts, m.process, m.up = node, hosts, p, true
+	m.stop = sync.OnceFunc(func() { cancel(); <-ended })
 	c.mu.Unlock()
 	c.net.setProcess(p)
-	c.run(m, p)
+	go func() {
+		defer close(ended)
+		c.run(ctx, m, p)
+	}()
 }
 
 // services are those of one process of a member.
@@ -227,9 +233,9 @@ func (c *Cluster) services(m *Member, node *raftnode.Node, p *process) (all []dr
 	return all
 }
 
-func (c *Cluster) run(m *Member, p *process) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (c *Cluster) run(ctx context.Context, m *Member, p *process) {
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	wg.Go(func() { _ = p.peer.Run(ctx) })
 	wg.Go(func() {
 		if err := p.hosts.Run(ctx); err != nil && p.lives() {
@@ -237,7 +243,6 @@ func (c *Cluster) run(m *Member, p *process) {
 		}
 	})
 	wg.Go(func() { c.oracle.watch(ctx, m, p) })
-	m.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 }
 
 func (m *Member) meta() raftnode.Meta {
@@ -256,37 +261,47 @@ func (m *Member) alive() bool {
 }
 
 // Kill ends a member at once, as kill -9 does, with its drivers.
-func (c *Cluster) Kill(m *Member) {
-	c.crash(m)
-	c.orphans(m, 0)
-}
+func (c *Cluster) Kill(m *Member) { c.kill(m, c.process(m), 0) }
 
 // KillAgent ends a member at once. Its drivers outlive it: until the leases end that
 // they were last told of, and as much longer as they take to end.
 func (c *Cluster) KillAgent(m *Member, longer time.Duration) {
-	c.crash(m)
-	c.orphans(m, longer)
+	c.kill(m, c.process(m), longer)
 }
 
-func (c *Cluster) crash(m *Member) {
+// process is the one that runs a member, or has run it last.
+func (c *Cluster) process(m *Member) *process {
 	c.mu.Lock()
-	p := m.process
-	up := m.up
-	m.up = false
+	defer c.mu.Unlock()
+	return m.process
+}
+
+// kill ends a process of a member, unless it has ended, and its drivers.
+func (c *Cluster) kill(m *Member, p *process, longer time.Duration) {
+	c.crash(m, p)
+	c.orphans(m, p, longer)
+}
+
+func (c *Cluster) crash(m *Member, p *process) {
+	c.mu.Lock()
+	runs, stop := m.up && m.process == p, m.stop
+	if runs {
+		m.up = false
+	}
 	c.mu.Unlock()
-	if !up {
+	if !runs {
 		return
 	}
 	p.kill()
 	m.disk.crash()
-	c.ending.Go(m.stop)
+	c.ending.Go(stop)
 }
 
-// orphans is what becomes of the drivers of a member whose agent has died.
-func (c *Cluster) orphans(m *Member, longer time.Duration) {
+// orphans is what becomes of the drivers of a process that has died.
+func (c *Cluster) orphans(m *Member, p *process, longer time.Duration) {
 	for _, a := range c.Arrays {
 		for _, d := range a.live() {
-			if d.agent != m.process {
+			if d.agent != p {
 				continue
 			}
 			after := longer

@@ -30,7 +30,7 @@ type disk struct {
 	wall    func() time.Duration // how far the wall clock is ahead
 	stalled chan struct{}        // closed when the disk answers again; nil unless it hangs
 	failing error                // what writes end with
-	fatal   func()               // the process ends: it does so when a write has failed
+	fatal   func(*process)       // the process ends: it does so when a write has failed
 
 	// archive is every entry that was ever in the log and was not taken out of
 	// it for a conflict, for the checker.
@@ -215,7 +215,7 @@ func (f files) do(units int, keep func(n int)) error {
 	err := f.write(units, keep)
 	if err != nil && f.process.lives() {
 		f.stats.Add("disk: a failed write ends the process", 1)
-		f.fatal()
+		f.fatal(f.process)
 	}
 	return err
 }
