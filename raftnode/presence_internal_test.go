@@ -36,10 +36,18 @@ func TestPresence(t *testing.T) {
 		n := f.follower()
 		host := leases[n].host
 		var log uint64
+		<-time.After(settle + 123*time.Millisecond) // not at a whole second
+		first, err := f.leader().presence(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, at := range f.nodes {
 			seen, err := at.Presence(t.Context())
 			if p := seen[host]; err != nil || !p.Up || time.Since(p.LastSeen) > duration/2 {
 				t.Errorf("at %s: %+v, %v", at.id, p, err)
+			}
+			if got, want := seen[host].LastSeen, first[host].LastSeen; got.Sub(want).Abs() > time.Millisecond {
+				t.Errorf("at %s: last seen %v, want %v", at.id, got, want)
 			}
 			log = at.raft.LastIndex()
 		}

@@ -90,7 +90,12 @@ func answer[A any](a A, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cbor.Marshal(a)
+	// By default a time goes out in whole seconds, half of a short lease.
+	mode, err := cbor.EncOptions{Time: cbor.TimeUnixMicro}.EncMode()
+	if err != nil {
+		return nil, err
+	}
+	return mode.Marshal(a)
 }
 
 func answerTo[Q, A any](body []byte, fn func(Q) (A, error)) ([]byte, error) {

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -35,6 +36,7 @@ func TestANodeSpeaksForItselfOnly(t *testing.T) {
 			fsm.EndOperation{Host: host},
 			fsm.Claim{Failover: "f1", Host: host},
 		} {
+			<-time.After(settle) // the leader's barrier after the last commit is written
 			before := leader.raft.LastIndex()
 			if err := say("stranger", cmd); !errors.Is(err, fsm.ErrInvalid) || leader.raft.LastIndex() != before {
 				t.Errorf("%T for another node: %v, log at %d after %d", cmd, err, leader.raft.LastIndex(), before)
