@@ -29,12 +29,24 @@ func (p *pending) begin() bool {
 	return !p.closed
 }
 
-// close lets nothing more begin and waits for what has.
-func (p *pending) close() {
+// close lets nothing more begin and waits for what has, but no longer than within: a
+// leader that a majority still hears, but that can commit nothing since their disks
+// do not write, would wait until they do. What is left is answered by the shutdown.
+func (p *pending) close(within time.Duration) {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.asked.Wait()
+	answered := make(chan struct{})
+	go func() {
+		p.asked.Wait()
+		close(answered)
+	}()
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case <-answered:
+	case <-late.C:
+	}
 }
 
 // await asks Raft for something and returns its answer, or gives up when ctx ends:

@@ -70,7 +70,8 @@ func TestAwaitGivesUpWithItsContext(t *testing.T) {
 			t.Errorf("await = %v", err)
 		}
 		closed := make(chan struct{})
-		go func() { n.asked.close(); close(closed) }()
+		n.asked.close(time.Second) // it stops waiting for a question that Raft does not answer
+		go func() { n.asked.close(time.Hour); close(closed) }()
 		synctest.Wait()
 		select {
 		case <-closed:

@@ -154,7 +154,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.leave(ctx)
 	cancel()
 	wg.Wait()
-	n.asked.close() // while it shuts down, Raft leaves some of what it was asked unanswered
+	n.asked.close(2 * n.cfg.Timing.Election) // while it shuts down, Raft leaves some of what it was asked unanswered
 	if err := n.raft.Shutdown().Error(); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
 	}

@@ -315,3 +315,28 @@ func TestLeaderThatIsStoppedHandsOver(t *testing.T) {
 		c.Eventually("all serve", c.Quiet)
 	})
 }
+
+// A leader whose followers are heard and cannot write commits nothing, and is leader
+// still. It stops all the same.
+func TestLeaderThatCannotCommitStops(t *testing.T) {
+	t.Parallel()
+	scenario(t, "with a request under way", func(t *testing.T, c *Cluster) {
+		leader := c.Leader()
+		for _, m := range c.Members {
+			if m != leader {
+				m.disk.stall(true)
+			}
+		}
+		_ = c.Ask(leader, time.Second, fsm.SetFrozen{Cluster: ClusterName, Frozen: true})
+		began := time.Now()
+		c.Stop(leader)
+		if took := time.Since(began); took > 10*timing(false).Election {
+			t.Errorf("it stopped after %v", took)
+		}
+		for _, m := range c.Members {
+			m.disk.stall(false)
+		}
+		c.Restart(leader)
+		c.Eventually("all serve", c.Quiet)
+	})
+}
