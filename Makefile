@@ -92,14 +92,7 @@ race: ## All tests under the race detector, or an error
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target, FUZZ long each
-	@go list -f '{{range .TestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.ImportPath}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' $(PKG) \
-	| while read -r package file; do \
-		[[ -n "$${file:-}" ]] || continue; \
-		for target in $$(sed -n 's/^func \(Fuzz[[:alnum:]_]*\)(.*/\1/p' "$$file"); do \
-			echo "$$package $$target"; \
-			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZ) "$$package" </dev/null; \
-		done; \
-	done
+	scripts/fuzz $(FUZZ) $(PKG)
 
 .PHONY: fmt-check
 fmt-check: ## Fail if a file is not formatted
