@@ -25,12 +25,9 @@ import (
 // longest bounds the whole run, so that it ends wherever it hangs.
 const longest = 15 * time.Minute
 
-// How long a promotion is held up, so that there is time to ask for another one
-// meanwhile: Python takes a second or more to start.
-const (
-	promoteDelay      = 8 * time.Second
-	shortPromoteDelay = 5 * time.Second
-)
+// promoteDelay holds up each promotion, so that there is time to ask for another one
+// meanwhile: Python takes seconds to start where much else runs.
+const promoteDelay = 10 * time.Second
 
 const (
 	exitOK = iota
@@ -121,12 +118,8 @@ func tell(ctx context.Context, o options, progress io.Writer) (rep *report, err 
 		}()
 	}
 	rep = &report{begin: time.Now()}
-	delay := promoteDelay
-	if o.short {
-		delay = shortPromoteDelay
-	}
 	cluster, err := devcluster.Start(ctx, o.binary, dir,
-		"--node-prefix", "vol", "--cluster", "mycluster", "--backend", "aa", "--promote-delay", delay.String())
+		"--node-prefix", "vol", "--cluster", "mycluster", "--backend", "aa", "--promote-delay", promoteDelay.String())
 	if err != nil {
 		return nil, err
 	}
