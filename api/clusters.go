@@ -25,9 +25,7 @@ func sums(state *fsm.State, cl *fsm.Cluster, up map[string]Presence) clusterSums
 		if !p.Up {
 			c.down++
 		}
-		if !p.LastSeen.IsZero() {
-			c.heartbeat = max(c.heartbeat, fsm.TimeOf(p.LastSeen))
-		}
+		c.heartbeat = max(c.heartbeat, p.LastSeen)
 	}
 	return c
 }

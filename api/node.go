@@ -58,8 +58,8 @@ type Node interface {
 
 // Presence is what the leader knows of a service's lease.
 type Presence struct {
-	Up       bool      // its lease is current
-	LastSeen time.Time // when it was last granted; zero if not in this leader's term
+	Up       bool     // its lease is current
+	LastSeen fsm.Time // when it was last granted; zero if not in this leader's term
 }
 
 // Status is where a node stands.

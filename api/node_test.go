@@ -69,13 +69,13 @@ func (n *fakeNode) do(t *testing.T, cmds ...fsm.Command) {
 func (n *fakeNode) seen(host string, at time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.up[host] = api.Presence{Up: n.up[host].Up, LastSeen: at}
+	n.up[host] = api.Presence{Up: n.up[host].Up, LastSeen: fsm.TimeOf(at)}
 }
 
 func (n *fakeNode) setUp(host string, up bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.up[host] = api.Presence{Up: up, LastSeen: time.Now()}
+	n.up[host] = api.Presence{Up: up, LastSeen: fsm.TimeOf(time.Now())}
 }
 
 func (n *fakeNode) setLeaderless(gone bool) {

@@ -37,10 +37,7 @@ func (s *Server) listServices(x *exchange) error {
 // serviceRow writes a service as Cinder does. What concerns replication comes from
 // its cluster, but a member whose driver refuses the committed site says so.
 func (x *exchange) serviceRow(cl *fsm.Cluster, svc *fsm.Service, p Presence) map[string]any {
-	seen := svc.UpdatedAt // in Cinder a heartbeat updates the row, too
-	if !p.LastSeen.IsZero() {
-		seen = max(seen, fsm.TimeOf(p.LastSeen))
-	}
+	seen := max(svc.UpdatedAt, p.LastSeen) // in Cinder a heartbeat updates the row, too
 	row := map[string]any{
 		"binary": fsm.Binary, "host": svc.Host, "zone": "nova",
 		"status": statusWord(svc.Disabled), "state": stateWord(p.Up), "updated_at": stamp(seen),

@@ -13,7 +13,7 @@ import (
 // Times are of the node's clock, but for the one that people see.
 type grant struct {
 	current time.Duration // until when the last lease that was granted is current
-	seen    time.Time     // when that was asked for
+	seen    fsm.Time      // when that was asked for
 	expiry  time.Duration // until when calls may run under any that was, or may have been, granted
 }
 
@@ -32,7 +32,7 @@ func (r *reign) note(host string, now time.Duration) bool {
 }
 
 // granted records that a lease was granted that is current until then.
-func (r *reign) granted(host string, until time.Duration, seen time.Time) {
+func (r *reign) granted(host string, until time.Duration, seen fsm.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.grants[host]
@@ -128,7 +128,7 @@ func (n *Node) grant(ctx context.Context, q leaseQuestion) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	now, seen := n.cfg.Clock(), time.Now()
+	now, seen := n.cfg.Clock(), fsm.TimeOf(time.Now())
 	if err := n.mayLease(q, r); err != nil {
 		return 0, err
 	}

@@ -253,8 +253,8 @@ func TestReign(t *testing.T) {
 		if r.note("k", at(0)); r.live("k", at(0)) {
 			t.Error("live before the lease was granted")
 		}
-		r.granted("k", at(2), time.Now())
-		r.granted("k", at(1), time.Now()) // answered late: another request was faster
+		r.granted("k", at(2), fsm.TimeOf(time.Now()))
+		r.granted("k", at(1), fsm.TimeOf(time.Now())) // answered late: another request was faster
 		if !r.live("k", at(1)) || r.live("k", at(2)) || r.live("l", at(0)) {
 			t.Error("live is who was granted a lease that is current")
 		}

@@ -10,8 +10,8 @@ import (
 
 // Presence is what the leader knows of a service's lease.
 type Presence struct {
-	Up       bool      `cbor:"1,keyasint"` // its lease is current
-	LastSeen time.Time `cbor:"2,keyasint"` // when it last asked for one that was granted; zero if not known
+	Up       bool     `cbor:"1,keyasint"` // its lease is current
+	LastSeen fsm.Time `cbor:"2,keyasint"` // when it last asked for one that was granted; zero if not known
 }
 
 // Presence says which services hold a lease, by host, as the leader sees it. It
@@ -42,7 +42,7 @@ func (n *Node) presence(ctx context.Context) (map[string]Presence, error) {
 	now := n.cfg.Clock()
 	for host, g := range r.noted() {
 		p := Presence{Up: now < g.current, LastSeen: g.seen}
-		if p.LastSeen.IsZero() {
+		if p.LastSeen == 0 {
 			p.LastSeen = all[host].LastSeen
 		}
 		all[host] = p

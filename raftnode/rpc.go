@@ -90,12 +90,7 @@ func answer[A any](a A, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// By default a time goes out in whole seconds, half of a short lease.
-	mode, err := cbor.EncOptions{Time: cbor.TimeUnixMicro}.EncMode()
-	if err != nil {
-		return nil, err
-	}
-	return mode.Marshal(a)
+	return cbor.Marshal(a)
 }
 
 func answerTo[Q, A any](body []byte, fn func(Q) (A, error)) ([]byte, error) {
