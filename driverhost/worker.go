@@ -40,7 +40,8 @@ type worker struct {
 func newWorker(cfg Config, svc Service) *worker {
 	return &worker{
 		svc: svc, cfg: cfg, gate: newGate(svc.Host, cfg.State, svc.Lease),
-		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1), lookups: make(chan lookup), noted: make(chan struct{}),
+		logger: cfg.Logger.With("service", svc.Host), lost: map[uint64]int{}, suspect: make(chan struct{}, 1),
+		lookups: make(chan lookup), noted: make(chan struct{}),
 	}
 }
 

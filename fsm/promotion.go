@@ -99,8 +99,8 @@ func (s *State) claimed(id string, attempt, claim uint64) (*Failover, error) {
 }
 
 // FailoverCompleted commits the switch: status, active backend of the cluster or of the
-// group, epoch and every staged result in one change (G2, G6). It carries the number of volumes with a
-// result, and is refused if they are not all staged.
+// group, epoch and every staged result in one change (G2, G6). It carries the number of
+// volumes with a result, and is refused if they are not all staged.
 type FailoverCompleted struct {
 	Failover   string `cbor:"1,keyasint"`
 	Attempt    uint64 `cbor:"2,keyasint"`

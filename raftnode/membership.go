@@ -79,7 +79,8 @@ type membershipAction struct {
 
 // membershipStep decides who joins, moves and votes. It removes nobody who is
 // down: that looks like being gone, and only an operator knows which. Who is there
-// with an empty data directory is taken out and comes back as a new node. A removed node is not added again while it has its old state.
+// with an empty data directory is taken out and comes back as a new node. A removed
+// node is not added again while it has its old state.
 func membershipStep(in membershipInput) membershipAction {
 	m := newMembers(in)
 	action := membershipAction{Blocked: m.blocked}
