@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,31 +15,13 @@ import (
 
 // resources are what quotas are about, those of each volume type included.
 func resources(state *fsm.State) []string {
-	all := []string{fsm.ResourceVolumes, fsm.ResourcePerVolume, fsm.ResourceSnapshots, fsm.ResourceGigabytes, "backups", "backup_gigabytes", fsm.ResourceGroups}
+	all := []string{fsm.ResourceVolumes, fsm.ResourcePerVolume, fsm.ResourceSnapshots, fsm.ResourceGigabytes, fsm.ResourceBackups, fsm.ResourceBackupGigabytes, fsm.ResourceGroups}
 	for _, t := range allTypes(state) {
 		for _, noun := range []string{"volumes_", "gigabytes_", "snapshots_"} {
 			all = append(all, noun+t.Name)
 		}
 	}
 	return all
-}
-
-// limitOf is how much of a resource a project may have. Of backups nobody can have
-// any; clients expect to be told Cinder's limit all the same.
-func limitOf(state *fsm.State, project, resource string) int64 {
-	for _, of := range []string{project, fsm.DefaultQuota} {
-		q, _ := state.Quota(of)
-		if most, set := q.Limit(resource); set {
-			return most
-		}
-	}
-	switch resource {
-	case "backup_gigabytes":
-		return 1000
-	case "backups":
-		return 10
-	}
-	return fsm.DefaultLimit(resource)
 }
 
 // showLimits answers GET limits: what the project may have, and what it has.
@@ -54,9 +37,9 @@ func (s *Server) showLimits(x *exchange) error {
 	s.node.View(func(state *fsm.State) {
 		for name, resource := range map[string]string{
 			"maxTotalVolumes": fsm.ResourceVolumes, "maxTotalSnapshots": fsm.ResourceSnapshots, "maxTotalVolumeGigabytes": fsm.ResourceGigabytes,
-			"maxTotalBackups": "backups", "maxTotalBackupGigabytes": "backup_gigabytes",
+			"maxTotalBackups": fsm.ResourceBackups, "maxTotalBackupGigabytes": fsm.ResourceBackupGigabytes,
 		} {
-			absolute[name] = limitOf(state, project, resource)
+			absolute[name] = state.Limit(project, resource)
 		}
 		u := state.Usage(project)
 		absolute["totalVolumesUsed"], absolute["totalSnapshotsUsed"], absolute["totalGigabytesUsed"] = u.Volumes, u.Snapshots, u.Gigabytes
@@ -78,21 +61,12 @@ func (s *Server) showQuota(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := s.look(x); err != nil {
-		return err
+	if !usage {
+		return s.answerLimits(x, "quota_set", project, project)
 	}
-	set := map[string]any{}
-	s.node.View(func(state *fsm.State) {
-		for _, resource := range resources(state) {
-			set[resource] = limitOf(state, project, resource)
-			if usage {
-				set[resource] = map[string]any{"limit": limitOf(state, project, resource), "in_use": usedOf(state, project, resource), "reserved": 0}
-			}
-		}
+	return s.answerQuota(x, "quota_set", project, func(state *fsm.State, resource string) any {
+		return map[string]any{"limit": state.Limit(project, resource), "in_use": usedOf(state, project, resource), "reserved": 0}
 	})
-	set["id"] = project
-	x.json(http.StatusOK, typeJSON, map[string]any{"quota_set": set})
-	return nil
 }
 
 // quotaProject returns the project whose quota is asked for: one's own, or another
@@ -123,13 +97,18 @@ func (s *Server) showQuotaClass(x *exchange) error {
 
 // answerLimits answers with the limits of a project, under an id if it is not empty.
 func (s *Server) answerLimits(x *exchange, noun, project, id string) error {
+	return s.answerQuota(x, noun, id, func(state *fsm.State, resource string) any { return state.Limit(project, resource) })
+}
+
+// answerQuota answers with what there is to say of each resource.
+func (s *Server) answerQuota(x *exchange, noun, id string, of func(state *fsm.State, resource string) any) error {
 	if err := s.look(x); err != nil {
 		return err
 	}
 	set := map[string]any{}
 	s.node.View(func(state *fsm.State) {
 		for _, resource := range resources(state) {
-			set[resource] = limitOf(state, project, resource)
+			set[resource] = of(state, resource)
 		}
 	})
 	if id != "" {
@@ -209,7 +188,8 @@ func limitsAsked(state *fsm.State, project, noun string, asked object) ([]fsm.Li
 	q, _ := state.Quota(project)
 	var bad []string
 	var all []fsm.Limit
-	for resource, raw := range asked {
+	for _, resource := range slices.Sorted(maps.Keys(asked)) { // which error is told must not be chance
+		raw := asked[resource]
 		switch {
 		case resource == "tenant_id" || resource == "id":
 			continue
@@ -229,11 +209,9 @@ func limitsAsked(state *fsm.State, project, noun string, asked object) ([]fsm.Li
 		all = append(all, fsm.Limit{Resource: resource, Max: most})
 	}
 	if bad != nil {
-		slices.Sort(bad)
 		return nil, fieldFault(noun, strings.Join(bad, ", "),
 			fmt.Sprintf("%sBad key(s) in %s: %s", prefixInvalid, strings.ReplaceAll(noun, "_", " "), strings.Join(bad, ", ")), known...)
 	}
-	slices.SortFunc(all, func(a, b fsm.Limit) int { return cmp.Compare(a.Resource, b.Resource) })
 	return all, nil
 }
 

@@ -28,7 +28,7 @@ func (s *Server) addExtraSpecs(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return s.setExtraSpecs(x, body, "extra_specs", func(pairs []fsm.KeyValue) any { return map[string]any{"extra_specs": metadata(pairs)} })
+	return s.setExtraSpecs(x, body, func(pairs []fsm.KeyValue) any { return map[string]any{"extra_specs": metadata(pairs)} })
 }
 
 // setExtraSpec answers PUT types/{id}/extra_specs/{key}.
@@ -40,11 +40,11 @@ func (s *Server) setExtraSpec(x *exchange) error {
 	if key := body.only(); key != x.params.ByName("key") {
 		return badRequest("Request body and URI mismatch")
 	}
-	return s.setExtraSpecs(x, object{"extra_specs": body.raw()}, "extra_specs", func(pairs []fsm.KeyValue) any { return metadata(pairs) })
+	return s.setExtraSpecs(x, object{"extra_specs": body.raw()}, func(pairs []fsm.KeyValue) any { return metadata(pairs) })
 }
 
-func (s *Server) setExtraSpecs(x *exchange, body object, field string, answer func([]fsm.KeyValue) any) error {
-	pairs, err := body.metadata(field)
+func (s *Server) setExtraSpecs(x *exchange, body object, answer func([]fsm.KeyValue) any) error {
+	pairs, err := body.metadata("extra_specs")
 	if err != nil {
 		return err
 	}

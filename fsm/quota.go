@@ -36,6 +36,10 @@ const (
 	ResourceGigabytes = "gigabytes"
 	ResourcePerVolume = "per_volume_gigabytes"
 	ResourceGroups    = "groups"
+
+	// Nobody can have backups; clients expect to be told Cinder's limits all the same.
+	ResourceBackups         = "backups"
+	ResourceBackupGigabytes = "backup_gigabytes"
 )
 
 // Quota returns the quota of a project.
@@ -95,9 +99,9 @@ func (q *Quota) set(l Limit) {
 // says otherwise, as in Cinder's default configuration.
 func DefaultLimit(resource string) int64 {
 	switch resource {
-	case ResourceGigabytes:
+	case ResourceGigabytes, ResourceBackupGigabytes:
 		return 1000
-	case ResourceVolumes, ResourceSnapshots, ResourceGroups:
+	case ResourceVolumes, ResourceSnapshots, ResourceGroups, ResourceBackups:
 		return 10
 	}
 	return -1
