@@ -20,6 +20,7 @@ const (
 	ReplicationFailedOver    ReplicationStatus = "failed-over"
 	ReplicationFailoverError ReplicationStatus = "failover-error"
 	ReplicationNotCapable    ReplicationStatus = "not-capable"
+	ReplicationDisabled      ReplicationStatus = "disabled" // of a cluster without targets, and of a group that was not asked to replicate
 	ReplicationError         ReplicationStatus = "error" // of a member whose driver refuses the committed site
 )
 
@@ -65,11 +66,40 @@ type Cluster struct {
 	HeldGroup         string            `cbor:"18,keyasint,omitempty"` // the one group that may be promoted elsewhere; empty if it may be anything
 }
 
-// Cluster returns the cluster, or the service outside clusters, of that name.
-func (s *State) Cluster(name string) (Cluster, bool) { return deref(s.clusters.Get(name)) }
+// Cluster returns the cluster, or the service outside clusters, of that name. One
+// whose members have no replication targets is shown with its replication disabled,
+// as in Cinder.
+func (s *State) Cluster(name string) (Cluster, bool) {
+	cl, ok := deref(s.clusters.Get(name))
+	return s.asShown(cl), ok
+}
 
 // Clusters yields all clusters by name, those of single services included.
-func (s *State) Clusters() iter.Seq[Cluster] { return values(&s.clusters) }
+func (s *State) Clusters() iter.Seq[Cluster] {
+	return func(yield func(Cluster) bool) {
+		for cl := range values(&s.clusters) {
+			if !yield(s.asShown(cl)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *State) asShown(cl Cluster) Cluster {
+	if cl.ReplicationStatus == ReplicationEnabled && !s.hasTargets(cl.Name) {
+		cl.ReplicationStatus = ReplicationDisabled
+	}
+	return cl
+}
+
+func (s *State) hasTargets(cluster string) bool {
+	for svc := range s.Members(cluster) {
+		if len(svc.Targets) > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // Targets returns the replication targets that at least one member of a cluster
 // is configured with, sorted, without the primary.

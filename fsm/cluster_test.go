@@ -32,6 +32,23 @@ func TestTheFirstMemberMakesTheClusterAndTheLastOneTakesIt(t *testing.T) {
 	equal(t, "cluster whose volumes have gone", l.cluster(dev).Name, "")
 }
 
+// Who looks must not take a cluster for one that could fail over.
+func TestWithoutTargetsReplicationIsDisabled(t *testing.T) {
+	t.Parallel()
+	l := newDeployment(t)
+	l.do(fsm.RegisterService{Host: n1, Node: "node1", Cluster: dev})
+	equal(t, "one member without", l.cluster(dev).ReplicationStatus, fsm.ReplicationEnabled)
+	for host, node := range map[string]string{n2: "node2", n3: "node3"} {
+		l.do(fsm.RegisterService{Host: host, Node: node, Cluster: dev})
+	}
+	equal(t, "all without", l.cluster(dev).ReplicationStatus, fsm.ReplicationDisabled)
+	for cl := range l.s.Clusters() {
+		equal(t, "in the list", cl.ReplicationStatus == fsm.ReplicationDisabled, cl.Name == dev)
+	}
+	l.do(fsm.RegisterService{Host: n3, Node: "node3", Cluster: dev, Targets: []string{"site-b"}})
+	equal(t, "again", l.cluster(dev).ReplicationStatus, fsm.ReplicationEnabled)
+}
+
 func TestAMemberWhoJoinsIsAsAvailableAsTheOthers(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

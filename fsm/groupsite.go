@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// ReplicationDisabled is the replication status of a group that was not asked to
-// replicate, in Cinder's words. What it takes from a group is the right to fail over on
-// its own; with its cluster it always does.
-const ReplicationDisabled ReplicationStatus = "disabled"
-
 // GroupSwitch is a committed failover of a group alone.
 type GroupSwitch struct {
 	BackendID   string `cbor:"1,keyasint,omitempty"` // the site that the group was moved to
@@ -131,7 +126,8 @@ func (s *State) PromotedVolumes(cluster, group string) iter.Seq[Volume] {
 }
 
 // SetGroupReplication enables or disables the replication of a group. The storage
-// replicates its volumes either way, as their type says.
+// replicates its volumes either way, as their type says: what a group without has not
+// is the right to fail over on its own.
 type SetGroupReplication struct {
 	ID      string `cbor:"1,keyasint"`
 	Enabled bool   `cbor:"2,keyasint,omitempty"`
