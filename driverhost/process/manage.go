@@ -2,9 +2,6 @@ package process
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,29 +50,14 @@ func (r *remote) ManageableVolumes(ctx context.Context) (all []driverhost.Manage
 			return nil, err
 		}
 		var failed *driverpb.Failure
-		all, failed, err = manageables(stream.Recv)
+		all, failed, err = received(stream.Recv, manageableOf)
 		return failed, err
 	})
 	return all, err
 }
 
-// manageables reads a list. A stream that ends before its first message is no answer.
-func manageables(next func() (*driverpb.ManageableVolumesResponse, error)) (all []driverhost.Manageable, failed *driverpb.Failure, err error) {
-	for n := 0; ; n++ {
-		part, err := next()
-		if errors.Is(err, io.EOF) && n > 0 {
-			return all, failed, nil
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("answer: %w", err)
-		}
-		if part.GetFailure() != nil {
-			failed = part.GetFailure()
-		}
-		for _, m := range part.GetVolumes() {
-			all = append(all, driverhost.Manageable{Reference: m.GetReference(), SizeGiB: m.GetSizeGib(), Unsafe: m.GetUnsafe()})
-		}
-	}
+func manageableOf(m *driverpb.ManageableVolume) driverhost.Manageable {
+	return driverhost.Manageable{Reference: m.GetReference(), SizeGiB: m.GetSizeGib(), Unsafe: m.GetUnsafe()}
 }
 
 // RetypeVolume implements [driverhost.Retyper].

@@ -248,7 +248,7 @@ func (r *remote) promote(ctx context.Context, req driverhost.FailoverRequest, be
 			return nil, err
 		}
 		var failed *driverpb.Failure
-		result.Volumes, failed, err = results(stream.Recv)
+		result.Volumes, failed, err = received(stream.Recv, resultOf)
 		return failed, err
 	})
 	if err != nil {
@@ -275,22 +275,28 @@ func send[T any](out func(*T) error, first *T, volumes []driverhost.Volume, with
 	return nil
 }
 
-// results reads the answer to a failover. A stream that ends before its first message
-// is no answer.
-func results(next func() (*driverpb.FailoverResponse, error)) (all []driverhost.VolumeResult, failed *driverpb.Failure, err error) {
+// part is a message of an answer that comes as a stream.
+type part[W any] interface {
+	GetFailure() *driverpb.Failure
+	GetVolumes() []W
+}
+
+// received reads an answer that comes as a stream. One that ends before its first
+// message is no answer.
+func received[P part[W], W, V any](next func() (P, error), of func(W) V) (all []V, failed *driverpb.Failure, err error) {
 	for n := 0; ; n++ {
-		part, err := next()
+		p, err := next()
 		if errors.Is(err, io.EOF) && n > 0 {
 			return all, failed, nil
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("answer: %w", err)
 		}
-		if part.GetFailure() != nil {
-			failed = part.GetFailure()
+		if p.GetFailure() != nil {
+			failed = p.GetFailure()
 		}
-		for _, r := range part.GetVolumes() {
-			all = append(all, resultOf(r))
+		for _, v := range p.GetVolumes() {
+			all = append(all, of(v))
 		}
 	}
 }
