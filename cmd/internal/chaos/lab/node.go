@@ -254,18 +254,27 @@ func Children(pid int) (children []int) {
 
 // parent is the parent of a process that lives, or 0.
 func parent(pid int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The second field, the name, is in parentheses and may hold anything.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 2 || fields[0] == "Z" {
-		return 0
-	}
-	ppid, err := strconv.Atoi(fields[1])
-	if err != nil {
+	state, ppid := statOf(fmt.Sprintf("/proc/%d/stat", pid))
+	if state == "Z" {
 		return 0
 	}
 	return ppid
+}
+
+// statOf reads the state of a process or thread, and the process that started it, from
+// its file stat (proc_pid_stat(5)): nothing if there is none.
+func statOf(path string) (state string, parent int) {
+	stat, err := os.ReadFile(path)
+	if err != nil {
+		return "", 0
+	}
+	// The second field, the name, is in parentheses and may hold anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 2 {
+		return "", 0
+	}
+	if parent, err = strconv.Atoi(fields[1]); err != nil {
+		return "", 0
+	}
+	return fields[0], parent
 }

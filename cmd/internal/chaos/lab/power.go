@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,13 +82,8 @@ func stopped(pid int) bool {
 		return false
 	}
 	for _, path := range threads {
-		stat, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		// The second field, the name, is in parentheses and may hold anything.
-		state := strings.TrimSpace(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if !strings.HasPrefix(state, "T") && !strings.HasPrefix(state, "Z") {
+		// What cannot be read has ended.
+		if state, _ := statOf(path); state != "" && state != "T" && state != "Z" {
 			return false
 		}
 	}
