@@ -21,7 +21,7 @@ const (
 	ReplicationFailoverError ReplicationStatus = "failover-error"
 	ReplicationNotCapable    ReplicationStatus = "not-capable"
 	ReplicationDisabled      ReplicationStatus = "disabled" // of a cluster without targets, and of a group that was not asked to replicate
-	ReplicationError         ReplicationStatus = "error" // of a member whose driver refuses the committed site
+	ReplicationError         ReplicationStatus = "error"    // of a member whose driver refuses the committed site
 )
 
 // The reasons for which Lockstep itself disables clusters and services. What an
