@@ -56,14 +56,14 @@ func (r *remote) guard() {
 	}
 }
 
-// renewals passes each renewal of the lease on. One that does not get there leaves the
-// process with the deadline that it has.
+// renewals passes each renewal of the lease on, and the level of the log with it. One
+// that does not get there leaves the process with the deadline that it has.
 func (r *remote) renewals() {
 	for {
 		until, renewed := r.lease.Deadline()
 		if until > 0 {
 			ctx, cancel := context.WithTimeout(r.alive, r.cfg.Kill)
-			_, err := r.driver.Renew(ctx, &driverpb.RenewRequest{Deadline: int64(until)})
+			_, err := r.driver.Renew(ctx, &driverpb.RenewRequest{Deadline: int64(until), LogLevel: r.logger.GetLevel().String()})
 			cancel()
 			if err != nil && r.alive.Err() == nil {
 				r.logger.Debug("the driver's process has not heard that its lease lasts longer", "error", err)
@@ -192,5 +192,12 @@ func (q quiet) Named(name string) hclog.Logger {
 	if name == "stdio" {
 		return q.Logger
 	}
-	return q.driver
+	return changeable{q.driver}
 }
+
+// changeable is a logger whose level may change. go-plugin asks for the level once, and
+// passes nothing on that is below it.
+type changeable struct{ hclog.Logger }
+
+// GetLevel is that of a logger which decides by itself.
+func (changeable) GetLevel() hclog.Level { return hclog.Trace }

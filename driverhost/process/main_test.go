@@ -100,6 +100,7 @@ func (d *tested) CreateVolumeFrom(_ context.Context, req driverhost.CopyRequest)
 
 func (d *tested) CreateVolume(ctx context.Context, req driverhost.VolumeRequest) (driverhost.VolumeUpdate, error) {
 	id := req.Volume.ID
+	d.log.Debug("asked for a volume", "id", id)
 	d.note("begin " + id)
 	defer d.note("end " + id)
 	switch id {

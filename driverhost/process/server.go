@@ -196,6 +196,9 @@ func (s *server) Renew(_ context.Context, req *driverpb.RenewRequest) (*driverpb
 	if _, err := s.wall.extend(time.Duration(req.GetDeadline())); err != nil && !errors.Is(err, driverhost.ErrLeaseEnded) {
 		return nil, violation(codes.Internal, err.Error())
 	}
+	if level := hclog.LevelFromString(req.GetLogLevel()); level != hclog.NoLevel {
+		s.logger.SetLevel(level)
+	}
 	return &driverpb.RenewResponse{}, nil
 }
 

@@ -714,7 +714,8 @@ func (x *OpenResponse) GetCapabilities() []Capability {
 
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Deadline      int64                  `protobuf:"varint,1,opt,name=deadline,proto3" json:"deadline,omitempty"` // as in Call; never earlier than one that came before
+	Deadline      int64                  `protobuf:"varint,1,opt,name=deadline,proto3" json:"deadline,omitempty"`                // as in Call; never earlier than one that came before
+	LogLevel      string                 `protobuf:"bytes,2,opt,name=log_level,json=logLevel,proto3" json:"log_level,omitempty"` // as in OpenRequest, from now on; empty: as before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +755,13 @@ func (x *RenewRequest) GetDeadline() int64 {
 		return x.Deadline
 	}
 	return 0
+}
+
+func (x *RenewRequest) GetLogLevel() string {
+	if x != nil {
+		return x.LogLevel
+	}
+	return ""
 }
 
 type RenewResponse struct {
@@ -2917,9 +2925,10 @@ const file_driver_proto_rawDesc = "" +
 	"\tlog_level\x18\b \x01(\tR\blogLevel\"\x89\x01\n" +
 	"\fOpenResponse\x125\n" +
 	"\afailure\x18\x01 \x01(\v2\x1b.lockstep.driver.v1.FailureR\afailure\x12B\n" +
-	"\fcapabilities\x18\x02 \x03(\x0e2\x1e.lockstep.driver.v1.CapabilityR\fcapabilities\"*\n" +
+	"\fcapabilities\x18\x02 \x03(\x0e2\x1e.lockstep.driver.v1.CapabilityR\fcapabilities\"G\n" +
 	"\fRenewRequest\x12\x1a\n" +
-	"\bdeadline\x18\x01 \x01(\x03R\bdeadline\"\x0f\n" +
+	"\bdeadline\x18\x01 \x01(\x03R\bdeadline\x12\x1b\n" +
+	"\tlog_level\x18\x02 \x01(\tR\blogLevel\"\x0f\n" +
 	"\rRenewResponse\"\x1f\n" +
 	"\rCancelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\x10\n" +

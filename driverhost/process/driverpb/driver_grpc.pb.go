@@ -109,7 +109,8 @@ type DriverClient interface {
 	// Open is the first call, and comes once. It must work while the primary site
 	// is gone: a service has to be able to start in the middle of a disaster.
 	Open(ctx context.Context, in *OpenRequest, opts ...grpc.CallOption) (*OpenResponse, error)
-	// Renew moves the deadline. It comes several times in the duration of a lease.
+	// Renew moves the deadline. It comes several times in the duration of a lease. It
+	// also says when the level of the agent's log has changed.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// Cancel says that a call is no longer wanted. The call should end as soon as
 	// it can and start nothing more on the storage, and must still be answered: it
@@ -396,7 +397,8 @@ type DriverServer interface {
 	// Open is the first call, and comes once. It must work while the primary site
 	// is gone: a service has to be able to start in the middle of a disaster.
 	Open(context.Context, *OpenRequest) (*OpenResponse, error)
-	// Renew moves the deadline. It comes several times in the duration of a lease.
+	// Renew moves the deadline. It comes several times in the duration of a lease. It
+	// also says when the level of the agent's log has changed.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// Cancel says that a call is no longer wanted. The call should end as soon as
 	// it can and start nothing more on the storage, and must still be answered: it
