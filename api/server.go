@@ -60,6 +60,11 @@ type Config struct {
 	// service outside clusters, uses. Nil means that nothing ever can.
 	Manageable func(ctx context.Context, cluster string) ([]Existing, error)
 
+	// LogLevel asks a node of the deployment, which may be this one, for the level
+	// of its log, and has it changed first unless set is [hclog.NoLevel]. Nil knows
+	// no node but this one, and its Logger.
+	LogLevel func(ctx context.Context, node string, set hclog.Level) (hclog.Level, error)
+
 	// Ready says why the node is not ready. Nil asks the node's [Status].
 	Ready func() error
 
@@ -112,6 +117,9 @@ func New(cfg Config) (*Server, error) {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{cfg: cfg, node: cfg.Node, log: cfg.Logger.Named("api")}
+	if cfg.LogLevel == nil {
+		s.cfg.LogLevel = s.ownLogLevel
+	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)

@@ -75,8 +75,10 @@ func (s *Server) actOnServices(x *exchange) error {
 		schema, act = "service_freeze", s.freeze
 	case action == "thaw":
 		schema, act = "service_freeze", s.thaw
-	case (action == "get-log" || action == "set-log") && x.version >= withLogLevels:
-		return s.actOnLogs(x)
+	case action == "get-log" && x.version >= withLogLevels:
+		schema, act = "service_get_log", s.getLogLevels
+	case action == "set-log" && x.version >= withLogLevels:
+		schema, act = "service_set_log", s.setLogLevels
 	case action == "failover_host" || action == "failover" && x.version >= withReplication:
 		schema, act = "service_failover", s.failOver
 	default:

@@ -111,7 +111,7 @@ func lookAtServices() []step {
 		cinder("3.0", "service-list --withreplication").fails(1, "ERROR: '--withreplication' argument is only allowed since microversion 3.7.").more(),
 		cinder("3.26", "service-list --host vol1@aa --binary cinder-volume").count(1).has(row{"Host": "vol1@aa", "Cluster": clusterName}).more(),
 		cinder("3.26", "service-list --binary cinder-backup").count(0).more(),
-		cinder("3.32", "service-get-log --binary cinder-volume --prefix lockstep").has(row{"Binary": "cinder-volume", "Host": "vol1@aa", "Prefix": "lockstep", "Level": "INFO"}).more(),
+		cinder("3.32", "service-get-log --binary cinder-volume --prefix lockstep").count(3).has(row{"Binary": "cinder-volume", "Host": "vol1@aa", "Prefix": "lockstep", "Level": "INFO"}).more(),
 		cinder("3.26", "get-pools --detail").shows(row{
 			"name": clusterName + "#aa", "backend_state": "up", "replication_enabled": "True", "replication_targets": "['site-b', 'site-c']",
 		}),

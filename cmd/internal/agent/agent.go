@@ -108,15 +108,16 @@ func newServer(cfg config.Config, release string, adopts *adoption, secure *secu
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&replicationCollector{hosts: hosts}, secure,
 	)
-	node := &apiNode{Process: adopts.process, hosts: hosts, adopts: adopts}
+	logs := &logLevels{node: cfg.Node, logger: logger, nodes: adopts.process, peers: adopts.peers}
+	node := &apiNode{Process: adopts.process, hosts: hosts, adopts: adopts, logs: logs}
 	return api.New(api.Config{
 		Node: node, Logger: logger, Deployment: cfg.Deployment, Version: release,
 		Local: func(cluster string) string {
 			host, _ := hosts.Serves(cluster)
 			return host
 		},
-		Manageable: adopts.manageable,
-		Ready:      node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
+		Manageable: adopts.manageable, LogLevel: logs.of,
+		Ready: node.ready, Metrics: registry, RequestTimeout: requestTimeout, Certificates: secure.forAPI(),
 		Authenticator: known.authenticator, Admin: known.admin, Policies: known.policies.Load,
 	})
 }
@@ -126,12 +127,16 @@ type apiNode struct {
 	*raftnode.Process
 	hosts  *driverhost.Host
 	adopts *adoption
+	logs   *logLevels
 }
 
 // Answer implements [api.PeerPort].
 func (n *apiNode) Answer(ctx context.Context, from, method string, body []byte) ([]byte, error) {
-	if method == methodManageable {
+	switch method {
+	case methodManageable:
 		return n.adopts.answer(ctx, body)
+	case methodLogLevel:
+		return n.logs.answer(body)
 	}
 	return n.Process.Answer(ctx, from, method, body)
 }
