@@ -99,7 +99,10 @@ func (s *Server) requestFailover(x *exchange) error {
 		return err
 	}
 	cmd := fsm.RequestFailover{
-		Target: body.text("backend_id"), Mode: fsm.Mode(body.text("mode")), Reason: body.text("reason"), RequestedBy: x.user,
+		Group: body.text("group"), Target: body.text("backend_id"), Mode: fsm.Mode(body.text("mode")), Reason: body.text("reason"), RequestedBy: x.user,
+	}
+	if cmd.Attached, err = body.flag("allow_attached_volume", "false"); err != nil {
+		return err
 	}
 	if cmd.Mode == "" {
 		cmd.Mode = fsm.Forced
@@ -111,6 +114,9 @@ func (s *Server) requestFailover(x *exchange) error {
 		return err
 	}
 	if cmd.Cluster, err = s.subject(body.text("cluster"), body.text("host")); err != nil {
+		return err
+	}
+	if err := s.groupIn(cmd.Cluster, cmd.Group); err != nil {
 		return err
 	}
 	ids, err := x.identities()
@@ -153,6 +159,16 @@ func (s *Server) subject(cluster, host string) (name string, err error) {
 		}
 	})
 	return name, err
+}
+
+// groupIn refuses a group that is not of the cluster.
+func (s *Server) groupIn(cluster, group string) (err error) {
+	s.node.View(func(state *fsm.State) {
+		if g, ok := state.Group(group); group != "" && (!ok || g.Cluster != cluster) {
+			err = &fsm.Refusal{Code: fsm.ErrNotFound, Message: fmt.Sprintf("group %q could not be found in %q", group, cluster), Field: "group", Value: group}
+		}
+	})
+	return err
 }
 
 // accepted answers with a failover that was asked for or aborted.

@@ -209,3 +209,28 @@ func TestGroupReplication(t *testing.T) {
 		}
 	}
 }
+
+func TestFailoverOfAGroupThroughV1(t *testing.T) {
+	t.Parallel()
+	c := newGroupClient(t)
+	id, plain := c.group(c.replicating), c.group("plain")
+	ask := func(body obj) answer { return c.do(http.MethodPost, "/v1/failovers", body) }
+	to := func(group string) obj { return obj{"cluster": "mycluster@aa", "group": group, "backend_id": "site-b"} }
+	before := c.do(http.MethodGet, "/v1/failovers", nil)
+	answers(t, []answered{
+		{"unknown", ask(to("x")), 404, `"field":"group","value":"x"`},
+		{"of another cluster", ask(obj{"host": "solo@bb", "group": id, "backend_id": "site-b"}), 404, `"field":"group"`},
+		{"not replicating", ask(to(plain)), 409, "is not a replication group type."},
+		{"not enabled", ask(to(id)), 409, "but current status is: disabled. Cannot failover replication."},
+		{"not a boolean", ask(obj{"cluster": "mycluster@aa", "group": id, "allow_attached_volume": "maybe"}), 400, `"field":"allow_attached_volume"`},
+		{"enable", c.act(id, "enable_replication", obj{}), 202, ""},
+	})
+	if after := c.do(http.MethodGet, "/v1/failovers", nil); string(after.body) != string(before.body) {
+		t.Errorf("refusals left %s", after.body)
+	}
+	a := ask(to(id))
+	wantStatus(t, a, http.StatusAccepted)
+	if a.at(t, "group") != id || a.at(t, "cluster") != "mycluster@aa" || a.at(t, "target") != "site-b" || a.at(t, "phase") != "draining" {
+		t.Errorf("got %s", a.body)
+	}
+}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -17,6 +18,7 @@ type Failover struct {
 	ID          string           `json:"id"`
 	Cluster     string           `json:"cluster,omitempty"` // or else Host
 	Host        string           `json:"host,omitempty"`
+	Group       string           `json:"group,omitempty"` // the replication group that is failed over alone
 	Target      string           `json:"target"`
 	From        string           `json:"from"`
 	Mode        string           `json:"mode"`  // forced or planned
@@ -50,12 +52,12 @@ const (
 	Planned = "planned" // loses nothing
 )
 
-// Subject is the cluster or host that is failing over.
+// Subject is the cluster or host that is failing over, or the group of it.
 func (f Failover) Subject() string {
-	if f.Cluster != "" {
-		return f.Cluster
+	if f.Group != "" {
+		return "group " + f.Group + " of " + cmp.Or(f.Cluster, f.Host)
 	}
-	return f.Host
+	return cmp.Or(f.Cluster, f.Host)
 }
 
 // Finished reports whether the failover has ended, well or not.
@@ -99,13 +101,17 @@ const (
 	MemberError    = "error"
 )
 
-// FailoverRequest asks for a failover of exactly one of Cluster and Host.
+// FailoverRequest asks for a failover of exactly one of Cluster and Host, or of one
+// replication group there alone. One whose volumes are attached is refused unless
+// AllowAttached says otherwise.
 type FailoverRequest struct {
-	Cluster   string `json:"cluster,omitempty"`
-	Host      string `json:"host,omitempty"`
-	BackendID string `json:"backend_id,omitempty"` // may be empty if there is only one target
-	Mode      string `json:"mode,omitempty"`
-	Reason    string `json:"reason,omitempty"`
+	Cluster       string `json:"cluster,omitempty"`
+	Host          string `json:"host,omitempty"`
+	Group         string `json:"group,omitempty"` // id
+	AllowAttached bool   `json:"allow_attached_volume,omitempty"`
+	BackendID     string `json:"backend_id,omitempty"` // may be empty if there is only one target
+	Mode          string `json:"mode,omitempty"`
+	Reason        string `json:"reason,omitempty"`
 }
 
 // RequestFailover asks for a failover; it answers as soon as the request is

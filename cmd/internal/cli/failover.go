@@ -17,12 +17,15 @@ import (
 // failoverFlags are what asks for a failover, beside the names.
 type failoverFlags struct {
 	target, mode, reason, key string
-	wait, yes                 bool
+	group                     string
+	attached, wait, yes       bool
 }
 
 func (f *failoverFlags) register(cmd *cobra.Command, mode string) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.mode, "mode", mode, "forced: the site in use is presumed lost; planned: loses nothing")
+	flags.StringVar(&f.group, "group", "", "the id of a replication group: the rest of the cluster stays where it is")
+	flags.BoolVar(&f.attached, "allow-attached", false, "with --group: even if its volumes are attached")
 	flags.StringVar(&f.reason, "reason", "", "why, for people; kept in the record")
 	flags.StringVar(&f.key, "idempotency-key", "", "repeating the command with the same key asks only once")
 	flags.BoolVar(&f.wait, "wait", false, "wait for the end and show each member's progress")
@@ -82,8 +85,11 @@ func (a *app) requestFailover(cmd *cobra.Command, name string, f failoverFlags) 
 	if modes := []string{client.Forced, client.Planned}; !slices.Contains(modes, f.mode) {
 		return usage("--mode %q: must be one of %s", f.mode, strings.Join(modes, ", "))
 	}
+	if f.attached && f.group == "" {
+		return usage("--allow-attached needs --group")
+	}
 	if f.mode == client.Forced && !f.yes {
-		if err := a.confirm(name, or(f.target, "its replication target")); err != nil {
+		if err := a.confirm(or(f.group, name), or(f.target, "its replication target")); err != nil {
 			return err
 		}
 	}
@@ -99,7 +105,7 @@ func (a *app) requestFailover(cmd *cobra.Command, name string, f failoverFlags) 
 	var record client.Failover
 	err = clusterOrHost(name, func(cluster, host string) error {
 		record, err = c.RequestFailover(ctx, client.FailoverRequest{
-			Cluster: cluster, Host: host, BackendID: f.target, Mode: f.mode, Reason: f.reason,
+			Cluster: cluster, Host: host, Group: f.group, AllowAttached: f.attached, BackendID: f.target, Mode: f.mode, Reason: f.reason,
 		}, f.key)
 		return err
 	})
