@@ -329,3 +329,44 @@ func TestOpenWithoutThePrimaryMakesNoNewOne(t *testing.T) {
 	back()
 	create(t, late, epoch(1), replicated("v1"))
 }
+
+// ended is a lease that is over, although no context has ended.
+type ended struct{}
+
+func (ended) Deadline() (time.Duration, <-chan struct{}) { return 0, nil }
+
+func TestG4_NothingIsDoneAfterTheLease(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, "site-b")
+	d := b.open("node1", primary)
+	v := replicated("v1")
+	create(t, d, epoch(1), v)
+	b.synced(d, "site-b")
+	ctx := driverhost.WithDeadline(t.Context(), ended{})
+	for name, call := range map[string]func() error{
+		"create": func() error {
+			_, err := d.CreateVolume(ctx, driverhost.VolumeRequest{Token: epoch(1), Volume: replicated("v2")})
+			return err
+		},
+		"delete": func() error { return d.DeleteVolume(ctx, driverhost.VolumeRequest{Token: epoch(1), Volume: v}) },
+		"extend": func() error {
+			return d.ExtendVolume(ctx, driverhost.ExtendVolumeRequest{Token: epoch(1), Volume: v, NewSizeGiB: 2})
+		},
+		"snapshot": func() error {
+			return d.CreateSnapshot(ctx, driverhost.SnapshotRequest{Token: epoch(1), Snapshot: driverhost.Snapshot{ID: "s1", Volume: v}})
+		},
+		"demote": func() error {
+			return d.Demote(ctx, driverhost.DemoteRequest{Token: epoch(2), ID: "p", From: primary, Target: "site-b", Volumes: []driverhost.Volume{v}})
+		},
+		"failover": func() error {
+			_, err := failover(ctx, d, epoch(2), "site-b", v)
+			return err
+		},
+	} {
+		if err := call(); !errors.Is(err, driverhost.ErrLeaseEnded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	missing(t, b.volume(primary, "v2"))
+	must(t, d.ExtendVolume(t.Context(), driverhost.ExtendVolumeRequest{Token: epoch(1), Volume: v, NewSizeGiB: 2})) // no token was raised
+}

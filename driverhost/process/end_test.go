@@ -44,6 +44,23 @@ func TestDriverIsKilledAtItsDeadline(t *testing.T) {
 	}
 }
 
+// A driver's process ends its calls at the deadline that it knows by itself: nobody else
+// can while the agent is stopped. That is before the kernel ends the process.
+func TestCallsEndAtTheDeadlineWithoutTheAgent(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	agent := startAgent(t, dir, "wait")
+	driver := await(t, dir, "begin wait")
+	if err := agent.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the process", func() bool { return gone(driver.pid) })
+	lines := journal(t, dir)
+	if last := lines[len(lines)-1].text; last != "end wait" {
+		t.Errorf("the last word of the driver is %q", last)
+	}
+}
+
 // An agent that is killed takes its driver along at once, stopped or not, and the next
 // agent does not begin before that.
 func TestDriverDiesWithItsAgent(t *testing.T) {
