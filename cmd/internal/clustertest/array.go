@@ -2,7 +2,6 @@ package clustertest
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -36,8 +35,12 @@ func (b Behaviour) String() string {
 // Array is the storage that all drivers of a cluster share. It does not fence
 // anybody: it is the judge, which records what should never have reached it.
 type Array struct {
-	leases *leases
-	stats  *Coverage
+	leases    *leases
+	stats     *Coverage
+	processes sync.WaitGroup // what keeps drivers' processes going
+
+	// touch is since when a node has been in touch with all others, if it is.
+	touch func(node string) (since time.Duration, in bool)
 
 	mu         sync.Mutex
 	rnd        *rand.Rand  // of the moods; nil: volume calls take opTime and succeed
@@ -80,6 +83,8 @@ type call struct {
 	claim  uint64
 	group  string // of the volume
 	site   string // that the volume of a group is said to be at
+	slept  int    // how often the machine had been stopped when the call began
+	fenced bool   // another has promoted meanwhile: a storage with fencing tokens would refuse it
 }
 
 // active reports whether a call may be doing something at the storage: one of a
@@ -89,6 +94,7 @@ func (c *call) active() bool { return !c.driver.agent.machineStopped() }
 func newArray(l *leases, stats *Coverage) *Array {
 	return &Array{
 		leases: l, stats: stats,
+		touch:    func(string) (time.Duration, bool) { return 0, true },
 		promoted: fsm.DefaultBackendID, slow: 300 * time.Millisecond, opTime: 20 * time.Millisecond, letGo: 200 * time.Millisecond,
 		groups: map[string]string{}, groupCalls: map[string]string{},
 		inFlight: map[*call]struct{}{}, switches: map[string]uint64{}, sites: map[string]string{}, drivers: map[string]*driver{},
@@ -255,7 +261,7 @@ func (a *Array) g3SingleSite(c *call) {
 		return
 	}
 	for o := range a.inFlight {
-		if o.epoch < c.epoch && o.active() {
+		if o.epoch < c.epoch && o.active() && !a.excused(o) {
 			a.violate("G3: %s promotes to epoch %d while a %s of %s of epoch %d is in flight", c.host, c.epoch, o.kind, o.host, o.epoch)
 		}
 	}
@@ -293,16 +299,58 @@ func (a *Array) g10ToldBeforeServing(c *call) {
 // g16OnePromotion: at most one promotion call is in flight, over all attempts.
 func (a *Array) g16OnePromotion(c *call) {
 	for o := range a.inFlight {
-		if c.kind == promoteCall && o.kind == promoteCall && o.active() {
+		if c.kind == promoteCall && o.kind == promoteCall && o.active() && !a.excused(o) {
 			a.violate("G16: %s promotes (claim %d) while %s does (claim %d)", c.host, c.claim, o.host, o.claim)
 		}
 	}
+}
+
+// excused reports whether a promotion may begin although a call is in flight: that of a
+// process that the kernel does not end, whose agent was to tell that it is stuck and
+// could not. That is not promised. What such a process does later, a storage with
+// fencing tokens would refuse. a.mu is held.
+func (a *Array) excused(o *call) bool {
+	due, is := o.driver.overdue()
+	if !is {
+		return false
+	}
+	since, in := a.touch(o.driver.agent.node)
+	if in && o.driver.agent.lives() && a.leases.now()-max(since, due) >= reportTime {
+		return false
+	}
+	a.stats.Add("driver: stuck, and nobody could be told", 1)
+	o.fenced = true
+	return true
+}
+
+// reportTime is ample for a member in touch to commit a report.
+const reportTime = 150 * time.Millisecond
+
+// isFenced reports whether another promotion began during a call of a process that the
+// kernel did not end.
+func (a *Array) isFenced(c *call) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return c.fenced
 }
 
 func (a *Array) leave(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.inFlight, c)
+	a.g4CallsEnd(c)
+}
+
+// g4CallsEnd: K after the lease of its service has ended no call is in flight, unless
+// its process cannot be ended, or its machine stood still.
+func (a *Array) g4CallsEnd(c *call) {
+	if _, stuck := c.driver.overdue(); stuck || c.slept != c.driver.agent.slept() {
+		return
+	}
+	late := a.leases.overdue(c.driver.agent.node, c.host) - time.Duration(float64(lease().Kill)/(1-lease().ClockError))
+	if late > 0 {
+		a.violate("G4: a %s of %s of epoch %d ends %v after K after the last lease that was granted", c.kind, c.host, c.epoch, late)
+	}
 }
 
 func (a *Array) behaviour() (Behaviour, time.Duration) {
@@ -351,13 +399,9 @@ func (a *Array) reportFailed(claim uint64, volumes []string) {
 	a.failed[claim] = slices.Sorted(slices.Values(volumes))
 }
 
-// live returns the drivers that run, by host.
-func (a *Array) live() []*driver {
+// driver returns the driver of a host that runs, or nil.
+func (a *Array) driver(host string) *driver {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var all []*driver
-	for _, host := range slices.Sorted(maps.Keys(a.drivers)) {
-		all = append(all, a.drivers[host])
-	}
-	return all
+	return a.drivers[host]
 }

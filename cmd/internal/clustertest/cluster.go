@@ -126,12 +126,13 @@ func Start(tb testing.TB, opts Options) *Cluster {
 	c := &Cluster{
 		tb: tb, opts: opts, began: began, cut: map[string]bool{}, Arrays: map[string]*Array{},
 		rnd: rand.New(rand.NewPCG(opts.Seed, 2)), //nolint:gosec // a seed names the run
-		net: newNetwork(opts.Seed, opts.Stats),
 	}
+	c.net = newNetwork(opts.Seed, opts.Stats, c.now)
 	c.leases = newLeases(c.now)
 	c.History = history.NewRecorder(c.now)
 	for _, name := range opts.Clusters {
 		c.Arrays[name] = newArray(c.leases, opts.Stats)
+		c.Arrays[name].touch = c.inTouch
 	}
 	c.Array = c.Arrays[opts.Clusters[0]]
 	c.oracle = newOracle(c.Arrays, opts.Stats, c.now)
@@ -155,7 +156,8 @@ func (c *Cluster) add(id string, expect int) *Member {
 	m := &Member{ID: id, c: c, expect: expect, rate: 1 + c.opts.Drift*(2*c.rnd.Float64()-1)}
 	m.disk = newDisk(id, rand.New(rand.NewPCG(c.opts.Seed, 100+uint64(len(c.Members))))) //nolint:gosec // a seed names the run
 	m.disk.liar, m.disk.stats = c.opts.Liars, c.opts.Stats
-	m.disk.fatal = func(p *process) { c.kill(m, p, 0) }
+	m.disk.now = c.now
+	m.disk.fatal = func(p *process) { c.kill(m, p) }
 	m.disk.wall = func() time.Duration { return time.Duration(m.wall.Load()) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,18 +177,24 @@ func (c *Cluster) end() {
 	for _, m := range c.members() {
 		m.process.resume()
 		m.disk.stall(false)
+		c.Release(m)
 		m.stop()
 		m.process.kill()
-		c.orphans(m, m.process, 0)
+		for _, d := range c.drivers(m) {
+			d.kill()
+		}
 	}
 	c.ending.Wait()
+	for _, a := range c.Arrays {
+		a.processes.Wait()
+	}
 	c.net.end()
 	<-time.After(answerTimeout) // Raft does not wait for a transfer of leadership that nobody answers
 }
 
 func (c *Cluster) start(m *Member) {
 	c.tb.Helper()
-	p := newProcess(m.ID)
+	p := newProcess(m)
 	p.wire = newWire(c.net, p)
 	files := m.disk.open(p)
 	node, err := raftnode.New(raftnode.Config{
@@ -212,7 +220,7 @@ func (c *Cluster) start(m *Member) {
 	ended := make(chan struct{})
 	c.mu.Lock()
 	m.Node, m.Hosts, m.process, m.up = node, hosts, p, true
-	m.stop = sync.OnceFunc(func() { cancel(); <-ended })
+	m.stop = func() { cancel(); <-ended } // no mutex: in a bubble one that waits for it stops the time
 	c.mu.Unlock()
 	c.net.setProcess(p)
 	go func() {
@@ -258,68 +266,6 @@ func (m *Member) alive() bool {
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
 	return m.up && !m.c.cut[m.ID]
-}
-
-// Kill ends a member at once, as kill -9 does, with its drivers.
-func (c *Cluster) Kill(m *Member) { c.kill(m, c.process(m), 0) }
-
-// KillAgent ends a member at once. Its drivers outlive it: until the leases end that
-// they were last told of, and as much longer as they take to end.
-func (c *Cluster) KillAgent(m *Member, longer time.Duration) {
-	c.kill(m, c.process(m), longer)
-}
-
-// process is the one that runs a member, or has run it last.
-func (c *Cluster) process(m *Member) *process {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return m.process
-}
-
-// kill ends a process of a member, unless it has ended, and its drivers.
-func (c *Cluster) kill(m *Member, p *process, longer time.Duration) {
-	c.crash(m, p)
-	c.orphans(m, p, longer)
-}
-
-func (c *Cluster) crash(m *Member, p *process) {
-	c.mu.Lock()
-	runs, stop := m.up && m.process == p, m.stop
-	if runs {
-		m.up = false
-	}
-	c.mu.Unlock()
-	if !runs {
-		return
-	}
-	p.kill()
-	m.disk.crash()
-	c.ending.Go(stop)
-}
-
-// orphans is what becomes of the drivers of a process that has died.
-func (c *Cluster) orphans(m *Member, p *process, longer time.Duration) {
-	for _, a := range c.Arrays {
-		for _, d := range a.live() {
-			if d.agent != p {
-				continue
-			}
-			after := longer
-			if longer > 0 {
-				after += max(c.leases.left(m.ID, d.host), 0)
-			}
-			d.orphan(after)
-		}
-	}
-}
-
-// Stop ends a member as an operator does, who lets it say goodbye.
-func (c *Cluster) Stop(m *Member) {
-	m.stop()
-	m.process.kill()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	m.up = false
 }
 
 // Restart brings a killed member back with the disk it had.

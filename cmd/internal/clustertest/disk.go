@@ -31,6 +31,8 @@ type disk struct {
 	stalled chan struct{}        // closed when the disk answers again; nil unless it hangs
 	failing error                // what writes end with
 	fatal   func(*process)       // the process ends: it does so when a write has failed
+	now     func() time.Duration
+	mended  time.Duration // when it answered again
 
 	// archive is every entry that was ever in the log and was not taken out of
 	// it for a conflict, for the checker.
@@ -129,7 +131,7 @@ func (d *disk) stall(hang bool) {
 		d.stalled = make(chan struct{})
 	case !hang && d.stalled != nil:
 		close(d.stalled)
-		d.stalled = nil
+		d.stalled, d.mended = nil, d.now()
 	}
 }
 
@@ -138,6 +140,9 @@ func (d *disk) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failing = err
+	if err == nil {
+		d.mended = d.now()
+	}
 }
 
 func (d *disk) setLatency(latency time.Duration) {

@@ -10,20 +10,29 @@ import (
 	"github.com/lockstep-storage/lockstep/driverhost"
 )
 
-// driver is one running driver process of an array. It knows nothing after it was
-// opened again, holds a lock while it lives, and tests right before each request
-// to the storage that it may still make it. When its agent dies it exits, soon or,
-// as an orphan, only when the deadline of its lease passes.
+// driver is one running driver process of an array: see life.go for how it ends. It
+// knows nothing after it was opened again.
 type driver struct {
-	array *Array
-	host  string
-	agent *process
-	gone  chan struct{} // closed when the process has exited
-	exit  func()
+	array  *Array
+	host   string
+	agent  *process
+	lease  driverhost.Deadline
+	report func(stuck bool) // tells the agent's worker whether the process cannot be ended
+
+	killed chan struct{} // closed when it is made to end
+	gone   chan struct{} // closed when nothing is left of the process
+	kill   func()
+	exit   func()
+
+	mu    sync.Mutex
+	held  *grant        // the lease that the process knows of
+	wedge chan struct{} // closed when the kernel lets go of the process; nil unless it holds it
+	due   time.Duration // when the agent, if it ran, was to tell that the process cannot be ended; zero before
 }
 
 var (
 	_ driverhost.ActiveActive = (*driver)(nil)
+	_ driverhost.Process      = (*driver)(nil)
 	_ driverhost.Demoter      = (*driver)(nil)
 	_ driverhost.GroupMover   = (*driver)(nil)
 
@@ -37,24 +46,42 @@ func (a *Array) opener(agent *process) driverhost.Opener {
 		if !agent.runs() {
 			return nil, errKilled
 		}
-		d := &driver{array: a, host: req.Host, agent: agent, gone: make(chan struct{})}
-		d.exit = sync.OnceFunc(func() {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if a.drivers[req.Host] == d {
-				delete(a.drivers, req.Host)
-			}
-			close(d.gone)
-		})
-		for !a.lock(d, req.ActiveBackendID) { // an orphan holds it
-			select {
-			case <-a.owner(req.Host):
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
+		d := &driver{array: a, host: req.Host, agent: agent, lease: req.Lease, report: req.OnStuck, killed: make(chan struct{}), gone: make(chan struct{})}
+		d.kill = sync.OnceFunc(func() { close(d.killed) })
+		d.exit = sync.OnceFunc(func() { a.unlock(d) })
+		if err := d.awaitPredecessor(ctx, req.ActiveBackendID); err != nil {
+			return nil, err
 		}
+		until, _ := req.Lease.Deadline()
+		if _, err := d.extend(until); err != nil {
+			d.exit()
+			return nil, err
+		}
+		a.processes.Go(d.live)
 		return d, nil
 	}
+}
+
+// awaitPredecessor takes the lock on the service. What holds it may be a driver that
+// outlived its agent.
+func (d *driver) awaitPredecessor(ctx context.Context, site string) error {
+	patience := time.NewTimer(killAfter() + reapWithin())
+	defer patience.Stop()
+	stuck := false
+	for !d.array.lock(d, site) {
+		select {
+		case <-d.array.owner(d.host):
+		case <-patience.C:
+			stuck = true
+			d.report(true)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if stuck {
+		d.report(false)
+	}
+	return nil
 }
 
 // lock takes the lock of the host's drivers.
@@ -70,6 +97,16 @@ func (a *Array) lock(d *driver, site string) bool {
 	return true
 }
 
+// unlock is the end of a driver's process: nothing holds its lock any more.
+func (a *Array) unlock(d *driver) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.drivers[d.host] == d {
+		delete(a.drivers, d.host)
+	}
+	close(d.gone)
+}
+
 // owner tells when the driver that holds the lock has exited.
 func (a *Array) owner(host string) <-chan struct{} {
 	a.mu.Lock()
@@ -82,61 +119,118 @@ func (a *Array) owner(host string) <-chan struct{} {
 	return exited
 }
 
-// orphan is what becomes of a driver whose agent has died: it exits after a while.
-func (d *driver) orphan(after time.Duration) { time.AfterFunc(after, d.exit) }
-
-// Close implements [io.Closer].
+// Close implements [io.Closer]. Like the real one it does not wait for ever.
 func (d *driver) Close() error {
-	if d.agent.lives() {
-		d.exit()
+	if !d.agent.lives() {
+		return nil // it cannot end anything any more
 	}
-	return nil
+	d.kill()
+	select {
+	case <-d.gone:
+		return nil
+	case <-time.After(lease().Kill):
+		return errors.New("the driver's process does not end")
+	}
 }
 
 // during makes a call: it waits as long as the storage takes, and then has the
 // effect, unless the call is no longer wanted.
 func (d *driver) during(ctx context.Context, c *call, wait time.Duration) error {
-	if err := d.mayAsk(ctx); err != nil {
+	g, err := d.begin(ctx, c)
+	if err != nil {
 		return err
 	}
-	c.driver, c.host = d, d.host
-	d.array.enter(c)
 	defer d.array.leave(c)
-	return d.work(ctx, wait)
+	return d.work(ctx, g, wait)
 }
 
-// mayAsk is tested right before a request to the storage.
-func (d *driver) mayAsk(ctx context.Context) error {
+// begin sends a request, as the agent does: with the deadline of the lease that the
+// call is made under.
+func (d *driver) begin(ctx context.Context, c *call) (*grant, error) {
 	if !d.agent.runs() {
-		return errKilled
+		return nil, errKilled
 	}
-	return context.Cause(ctx)
+	given := driverhost.DeadlineOf(ctx)
+	if given == nil {
+		given = d.lease
+	}
+	until, _ := given.Deadline()
+	if until <= 0 {
+		return nil, driverhost.ErrLeaseEnded
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case <-d.killed:
+		<-d.gone
+		return nil, driverhost.ErrDriverLost
+	default:
+	}
+	g, err := d.extend(until)
+	if err == nil {
+		c.driver, c.host, c.slept = d, d.host, d.agent.slept()
+		d.array.enter(c)
+	}
+	return g, err
 }
 
-// work waits for the storage. A call that is cancelled ends a while later; one
-// whose agent has died when its process exits.
-func (d *driver) work(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		if !d.agent.machineStopped() {
-			return nil
+// work waits for the storage, and for the kernel if that holds the process. A call
+// whose process is made to end ends with that.
+func (d *driver) work(ctx context.Context, g *grant, wait time.Duration) error {
+	err := d.await(ctx, g, wait)
+	if held := d.wedged(); held != nil {
+		<-held
+		if err == nil {
+			err = d.mayAsk(g)
 		}
-		return d.mayAsk(ctx) // it wakes, and looks whether it may go on
-	case <-d.gone:
-		return errKilled
-	case <-ctx.Done():
 	}
-	if !d.agent.lives() {
+	select {
+	case <-d.killed:
 		<-d.gone
-		return errKilled
+		return driverhost.ErrDriverLost
+	default:
+		return err
 	}
+}
+
+// await waits for the storage, until the call is cancelled, or until the process does
+// so itself because the deadline has passed: its agent may be stopped, or dead.
+func (d *driver) await(ctx context.Context, g *grant, wait time.Duration) error {
+	done := time.NewTimer(wait)
+	defer done.Stop()
+	cancelled, resumed := ctx.Done(), (<-chan struct{})(nil)
+	for {
+		expire := time.NewTimer(d.agent.left(d.until(g)))
+		select {
+		case <-done.C:
+			d.agent.machineRuns()
+			return d.mayAsk(g) // it wakes, and looks whether it may go on
+		case <-expire.C:
+			if d.agent.machineRuns(); d.mayAsk(g) != nil {
+				return d.letGo(driverhost.ErrLeaseEnded)
+			}
+		case <-cancelled:
+			if resumed = d.agent.stopped(); resumed == nil && d.agent.lives() {
+				return d.letGo(context.Cause(ctx))
+			}
+			cancelled = nil // nobody tells the process
+		case <-resumed:
+			cancelled, resumed = ctx.Done(), nil
+		case <-d.killed:
+			return driverhost.ErrDriverLost
+		}
+		expire.Stop()
+	}
+}
+
+// letGo is the end of a call that is no longer wanted: a while later.
+func (d *driver) letGo(cause error) error {
 	select {
 	case <-time.After(d.array.patience()):
-	case <-d.gone:
+	case <-d.killed:
 	}
-	return context.Cause(ctx)
+	return cause
 }
 
 func (a *Array) patience() time.Duration {
@@ -151,15 +245,15 @@ func (d *driver) Failover(ctx context.Context, req driverhost.FailoverRequest) (
 	if b == Hang {
 		slow = time.Hour
 	}
-	if err := d.mayAsk(ctx); err != nil {
+	c := &call{kind: promoteCall, epoch: req.Token.Epoch, claim: req.Token.Claim}
+	g, err := d.begin(ctx, c)
+	if err != nil {
 		return none, err
 	}
-	c := &call{driver: d, host: d.host, kind: promoteCall, epoch: req.Token.Epoch, claim: req.Token.Claim}
-	d.array.enter(c)
 	defer d.array.leave(c)
-	err := d.work(ctx, slow)
+	err = d.work(ctx, g, slow)
 	switch {
-	case b == LateButYes && err != nil && d.agent.lives():
+	case b == LateButYes && err != nil && d.agent.lives() && !d.array.isFenced(c):
 		d.array.promote(req)
 		return none, nil
 	case err != nil:
@@ -205,14 +299,14 @@ func (d *driver) Demote(ctx context.Context, req driverhost.DemoteRequest) error
 }
 
 func (d *driver) FailoverCompleted(ctx context.Context, req driverhost.FailoverCompletedRequest) error {
-	if err := d.mayAsk(ctx); err != nil {
+	c := &call{kind: switchCall, epoch: req.Token.Epoch, claim: req.Token.Claim}
+	g, err := d.begin(ctx, c)
+	if err != nil {
 		return err
 	}
-	c := &call{driver: d, host: d.host, kind: switchCall, epoch: req.Token.Epoch, claim: req.Token.Claim}
-	d.array.enter(c)
 	defer d.array.leave(c)
 	for {
-		if err := d.work(ctx, time.Millisecond); err != nil {
+		if err := d.work(ctx, g, time.Millisecond); err != nil {
 			return err
 		}
 		if !d.array.isStuck(d.host) {

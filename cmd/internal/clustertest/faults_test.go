@@ -20,8 +20,7 @@ func (s *story) fault(m *Member, cluster string) {
 	case 4:
 		s.breaks(m, "kill", func() { s.c.Kill(m) }, func() { s.c.Restart(m) })
 	case 5:
-		longer := time.Duration(s.rnd.Int64N(int64(lease().Kill)))
-		s.breaks(m, "kill the agent, not the driver", func() { s.c.KillAgent(m, longer) }, func() { s.c.Restart(m) })
+		s.breaks(m, "kill the agent, not the driver", func() { s.c.KillAgent(m) }, func() { s.c.Restart(m) })
 	case 6, 7:
 		what, machine := "stop the process", s.rnd.IntN(2) == 0
 		if machine {

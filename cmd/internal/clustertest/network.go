@@ -38,12 +38,15 @@ type network struct {
 	cuts    map[link]bool
 	links   map[link]*rand.Rand
 	weather Weather // nil: every message arrives at once
+	now     func() time.Duration
+	joined  map[string]time.Duration // by node: when the last of its links was joined again
 	running map[string]*process
 }
 
-func newNetwork(seed uint64, stats *Coverage) *network {
+func newNetwork(seed uint64, stats *Coverage, now func() time.Duration) *network {
 	return &network{
 		seed: seed, stats: stats, cuts: map[link]bool{}, links: map[link]*rand.Rand{}, running: map[string]*process{},
+		now: now, joined: map[string]time.Duration{},
 		letters: make(chan func()), closed: make(chan struct{}),
 	}
 }
@@ -122,6 +125,11 @@ func (n *network) setProcess(p *process) {
 func (n *network) setWeather(w Weather) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.weather != nil && w == nil {
+		for id := range n.running {
+			n.joined[id] = n.now()
+		}
+	}
 	n.weather = w
 }
 
@@ -136,7 +144,10 @@ func (n *network) cut(from, to string) {
 func (n *network) join(from, to string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.cuts, link{from, to})
+	if l := (link{from, to}); n.cuts[l] {
+		delete(n.cuts, l)
+		n.joined[from], n.joined[to] = n.now(), n.now()
+	}
 }
 
 func (n *network) isCut(from, to string) bool {

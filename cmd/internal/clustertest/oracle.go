@@ -26,6 +26,7 @@ type oracle struct {
 	mu         sync.Mutex
 	state      *fsm.State
 	log        []*raft.Log              // from index 1 on
+	shown      uint64                   // the greatest index that a process has shown
 	requests   map[string]effect        // of each request id
 	was        map[string][]fsm.Cluster // by cluster: every version, by index
 	epochs     map[string]uint64        // by process and cluster: the greatest seen
@@ -37,6 +38,7 @@ type oracle struct {
 // effect is what has become of a request.
 type effect struct {
 	index   uint64        // of its first entry
+	from    time.Duration // when nobody had shown it yet
 	by      time.Duration // when it was committed, at the latest
 	refusal error
 }
@@ -96,6 +98,7 @@ func (o *oracle) look(m *Member, process string, index uint64, shown map[string]
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.learn(m, index)
+	o.shown = max(o.shown, index)
 	for name, cl := range shown {
 		o.g2EpochsGrow(process+" "+name, cl)
 		if uint64(len(o.log)) >= index {
@@ -303,7 +306,11 @@ func (o *oracle) g6NobodySeesHalf(node string, index uint64, cl fsm.Cluster) {
 func (o *oracle) g7OneEffect(request string, s *step) {
 	first, again := o.requests[request]
 	if !again {
-		o.requests[request] = effect{index: s.index, by: o.now(), refusal: s.refused}
+		first = effect{index: s.index, by: o.now(), refusal: s.refused}
+		if s.index > o.shown {
+			first.from = first.by - time.Microsecond // this is the moment at which the first process shows it
+		}
+		o.requests[request] = first
 		return
 	}
 	o.stats.Add("checked: requests committed twice", 1)

@@ -1,8 +1,10 @@
 package clustertest
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lockstep-storage/lockstep/driverhost"
 	"github.com/lockstep-storage/lockstep/raftnode"
@@ -18,8 +20,11 @@ import (
 // stopped leader may therefore notice in its sleep that it has lost its followers;
 // a disk that hangs (see disk) makes it miss that, as Raft's own loop then stands.
 type process struct {
-	node string
-	died chan struct{} // closed by kill
+	node  string
+	clock func() time.Duration // of its machine
+	rate  float64              // of that clock
+	now   func() time.Duration // on no clock
+	died  chan struct{}        // closed by kill
 
 	wire  *wire
 	peer  *raftnode.Node
@@ -29,10 +34,19 @@ type process struct {
 	mu      sync.Mutex
 	dead    bool
 	machine bool          // stopped together with its drivers
+	sleeps  int           // how often the machine was stopped
 	paused  chan struct{} // closed when the process goes on; nil while it runs
+	touched time.Duration // since when the process runs without a break
 }
 
-func newProcess(node string) *process { return &process{node: node, died: make(chan struct{})} }
+func newProcess(m *Member) *process {
+	return &process{node: m.ID, clock: m.clock, rate: m.rate, now: m.c.now, died: make(chan struct{}), touched: m.c.now()}
+}
+
+// left is how long it takes until the clock of the machine shows at.
+func (p *process) left(at time.Duration) time.Duration {
+	return max(time.Duration(math.Ceil(float64(at-p.clock())/p.rate)), 0)
+}
 
 // runs waits while the process is stopped, and reports whether it lives.
 func (p *process) runs() bool {
@@ -72,6 +86,38 @@ func (p *process) machineStopped() bool {
 	return p.paused != nil && p.machine
 }
 
+// machineRuns waits while the whole machine stands still.
+func (p *process) machineRuns() {
+	p.mu.Lock()
+	paused, machine := p.paused, p.machine
+	p.mu.Unlock()
+	if paused == nil || !machine {
+		return
+	}
+	select {
+	case <-paused:
+	case <-p.died:
+	}
+}
+
+// stopped returns a channel that is closed when the process goes on, nil if it is not
+// stopped.
+func (p *process) stopped() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
+}
+
+// awake reports whether the process lives and is not stopped.
+func (p *process) awake() bool { return p.lives() && p.stopped() == nil }
+
+// slept is how often the machine was stopped so far.
+func (p *process) slept() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sleeps
+}
+
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,11 +128,15 @@ func (p *process) kill() {
 }
 
 // pause stops the process, with its machine or alone.
-func (p *process) pause(machine bool) {
+func (p *process) pause(machine bool) { //nolint:revive // one of two things to stop
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.paused == nil {
-		p.paused, p.machine = make(chan struct{}), machine
+	if p.paused != nil {
+		return
+	}
+	p.paused, p.machine = make(chan struct{}), machine
+	if machine {
+		p.sleeps++
 	}
 }
 
@@ -96,6 +146,6 @@ func (p *process) resume() {
 	defer p.mu.Unlock()
 	if p.paused != nil {
 		close(p.paused)
-		p.paused = nil
+		p.paused, p.touched = nil, p.now()
 	}
 }

@@ -109,7 +109,7 @@ func (s *story) learnUnknown() {
 			pending.Void()
 			continue
 		}
-		pending.Settle(answerOf(e.refusal), e.by)
+		pending.Settle(answerOf(e.refusal), e.from, e.by)
 	}
 }
 

@@ -105,16 +105,16 @@ type Pending struct {
 }
 
 // End notes the answer that the client has got now.
-func (p *Pending) End(a Answer) { p.Settle(a, p.r.now()) }
+func (p *Pending) End(a Answer) { p.Settle(a, 0, p.r.now()) }
 
 // Settle notes what is known otherwise of a request that had no answer: which it
-// would have been, and a time at which it had its effect already. To judge a history
-// with many unknown outcomes takes exponential time.
-func (p *Pending) Settle(a Answer, by time.Duration) {
+// would have been, a time before which it had no effect yet, and one at which it had it
+// already. To judge a history with many unknown outcomes takes exponential time.
+func (p *Pending) Settle(a Answer, from, by time.Duration) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	op := &p.r.operations[p.at]
-	op.Answer, op.End = a, by
+	op.Answer, op.Begin, op.End = a, max(op.Begin, from), by
 }
 
 // Void notes that a request that had no answer has had no effect, and never will.
