@@ -35,10 +35,10 @@ func TestDriverIsKilledAtItsDeadline(t *testing.T) {
 			if err := freeze(agent.Process.Pid, driver.pid); err != nil {
 				t.Fatal(err)
 			}
-			// The lease of the agent began before, and lasts two seconds.
+			frozen := now(t) // the last lease of the agent began before
 			eventually(t, "the end of the process", func() bool { return gone(driver.pid) })
-			if at := now(t) - driver.at; at > 2*time.Second+killAfter/2+late {
-				t.Errorf("the process ended %v after the call began", at)
+			if at := now(t) - frozen; at > 2*time.Second+killAfter/2+late {
+				t.Errorf("the process ended %v after the agent was stopped", at)
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func TestStuck(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- create(t.Context(), d, "crash") }()
 	begin := now(t)
-	if !<-stuck {
+	if !soon(t, "a word on whether it is stuck", stuck) {
 		t.Error("not stuck, it says first")
 	}
 	if at := now(t) - begin; at > 2*killAfter {
@@ -186,7 +186,7 @@ func TestStuck(t *testing.T) {
 		}
 		next <- err
 	}()
-	if !<-theirs {
+	if !soon(t, "a word of the next agent", theirs) {
 		t.Error("not stuck, the next agent says first")
 	}
 	if !strings.Contains(lines.String(), "waiting for processes of an earlier driver") || !strings.Contains(lines.String(), got.ProviderID) {
@@ -195,13 +195,13 @@ func TestStuck(t *testing.T) {
 	if err := syscall.Kill(left, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; !errors.Is(err, driverhost.ErrDriverLost) {
+	if err := soon(t, "the end of the call", ended); !errors.Is(err, driverhost.ErrDriverLost) {
 		t.Errorf("the call: %v", err)
 	}
-	if <-stuck || <-theirs {
+	if soon(t, "the end of being stuck", stuck) || soon(t, "the same at the next agent", theirs) {
 		t.Error("still stuck")
 	}
-	if err := <-next; err != nil {
+	if err := soon(t, "the next driver", next); err != nil {
 		t.Errorf("the next driver: %v", err)
 	}
 }

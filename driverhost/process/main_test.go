@@ -236,15 +236,39 @@ func (c capable) Demote(_ context.Context, req driverhost.DemoteRequest) error {
 
 // lease is a lease that the test moves.
 type lease struct {
+	span    time.Duration // that it had at first
 	mu      sync.Mutex
 	until   time.Duration
 	renewed chan struct{}
 }
 
 func leased(d time.Duration) *lease {
-	l := &lease{renewed: make(chan struct{})}
+	l := &lease{span: d, renewed: make(chan struct{})}
 	l.renew(d)
 	return l
+}
+
+// keep renews the lease until stop is called, a last time then.
+func (l *lease) keep() (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(l.span / 5)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				l.renew(l.span)
+			case <-done:
+				l.renew(l.span)
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
 }
 
 // renew makes the lease last for d from now.
@@ -276,12 +300,14 @@ func (l *lease) end() time.Duration {
 // killAfter is K of the tests.
 const killAfter = 800 * time.Millisecond
 
-// runAgent is an agent with one driver and one call in flight.
+// runAgent is an agent with one driver and one call in flight, under a lease of two
+// seconds that it renews as long as it runs.
 func runAgent(dir, volume string) {
 	open, err := process.New(config(dir, ""))
 	if err == nil {
 		var d driverhost.Driver
 		l := leased(2 * time.Second)
+		defer l.keep()()
 		if d, err = open(context.Background(), request(l, nil, hclog.NewNullLogger())); err == nil {
 			_, err = d.CreateVolume(context.Background(), driverhost.VolumeRequest{Volume: driverhost.Volume{ID: volume}})
 		}
