@@ -110,6 +110,7 @@ func use(t *testing.T, h http.Handler, u api.Use, token string) *httptest.Respon
 	}
 	r := httptest.NewRequestWithContext(ctx, u.Method, path, strings.NewReader(body))
 	r.Header.Set("Openstack-Api-Version", "volume 3.70")
+	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Lockstep-Deployment", deployment)
 	if token != "" {
 		r.Header.Set("X-Auth-Token", token)
@@ -227,6 +228,7 @@ func TestRefusalsOfWhoAsks(t *testing.T) {
 		"another project's path":  {"GET", "/v3/" + theirProject + "/volumes", "member", "", 400, "application/json", "Malformed request url"},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", "application/json")
 		if tt.token != "" {
 			r.Header.Set("X-Auth-Token", tt.token)
 		}
@@ -256,6 +258,7 @@ func TestProjectsDoNotSeeEachOther(t *testing.T) {
 	ask := func(method, path, token, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		r.Header.Set("X-Auth-Token", token)
+		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		return w

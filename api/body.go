@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -52,12 +51,8 @@ func (x *exchange) body(limit time.Duration) (object, error) {
 	if len(raw) == 0 {
 		return nil, newFault(http.StatusBadRequest, msgMalformed)
 	}
-	if ct := x.r.Header.Get("Content-Type"); ct != "" {
-		if media, _, err := mime.ParseMediaType(ct); err != nil || media != typeJSON {
-			return nil, &fault{status: http.StatusUnsupportedMediaType, Refusal: fsm.Refusal{
-				Code: fsm.ErrInvalid, Message: "Unsupported Content-Type", Field: "Content-Type", Value: cut(ct), Allowed: []string{typeJSON},
-			}}
-		}
+	if err := x.checkType(); err != nil {
+		return nil, err
 	}
 	if !utf8.Valid(raw) || !json.Valid(raw) {
 		return nil, newFault(http.StatusBadRequest, "Malformed request body")
@@ -71,6 +66,29 @@ func (x *exchange) body(limit time.Duration) (object, error) {
 		return nil, newFault(http.StatusBadRequest, "Malformed request body")
 	}
 	return obj, nil
+}
+
+// typeVolume is another name that Cinder has for JSON.
+const typeVolume = "application/vnd.openstack.volume+json"
+
+// checkType refuses a body that is not said to be JSON. For Cinder a body that is
+// said to be nothing is none.
+func (x *exchange) checkType() error {
+	given, ok := x.r.Header["Content-Type"]
+	switch {
+	case ok:
+	case inCinder(x.r.URL.Path):
+		return newFault(http.StatusBadRequest, msgMalformed)
+	default:
+		return nil
+	}
+	media, _, _ := strings.Cut(given[0], ";")
+	if media = strings.TrimSpace(media); media != typeJSON && media != typeVolume {
+		return &fault{status: http.StatusUnsupportedMediaType, Refusal: fsm.Refusal{
+			Code: fsm.ErrInvalid, Message: "Unsupported Content-Type", Field: "Content-Type", Value: cut(given[0]), Allowed: []string{typeJSON},
+		}}
+	}
+	return nil
 }
 
 func schemaFault(field string, value json.RawMessage, message string) error {
@@ -108,7 +126,7 @@ func (o object) flag(name, def string) (bool, error) {
 
 // parseBool takes the strings that oslo's strict bool takes.
 func parseBool(name, value string) (bool, error) {
-	switch strings.ToLower(strings.TrimSpace(value)) {
+	switch strings.ToLower(value) {
 	case "1", "t", "true", "on", "y", "yes":
 		return true, nil
 	case "0", "f", "false", "off", "n", "no":

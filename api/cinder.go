@@ -104,7 +104,7 @@ func (x *exchange) identified() bool {
 		project = "admin"
 	}
 	x.Header().Set("X-Auth-Token", user+":"+project)
-	x.Header().Set("X-Server-Management-Url", x.base()+x.path)
+	x.Header().Set("X-Server-Management-Url", strings.TrimRight(x.base()+x.path, "/"))
 	x.Header().Set("Content-Type", typeText)
 	x.WriteHeader(http.StatusNoContent)
 	return false
@@ -128,10 +128,13 @@ func (x *exchange) negotiate() error {
 	}
 	version := ""
 	for part := range strings.SplitSeq(headers[0], ",") {
-		if service, v, ok := strings.Cut(strings.TrimSpace(part), " "); ok && service == "volume" {
-			version = strings.TrimSpace(v)
-			break
+		if !strings.Contains(part, "volume") { // Cinder takes volumev3, too
+			continue
 		}
+		if words := strings.Fields(part); len(words) == 2 {
+			version = words[1]
+		}
+		break
 	}
 	switch version {
 	case "":
@@ -186,11 +189,13 @@ func (x *exchange) versions() map[string]any {
 	}}}
 }
 
-// rootVersions answers GET /, to which clients send any version.
+// rootVersions answers GET /.
 func (s *Server) rootVersions(x *exchange) error {
 	x.Header().Set(headerComputeID, "req-"+x.id)
 	x.Header().Set(headerRequestID, "req-"+x.id)
-	x.setVersion(0)
+	if err := x.negotiate(); err != nil {
+		return err
+	}
 	x.json(http.StatusMultipleChoices, typeJSON, x.versions())
 	return nil
 }

@@ -41,7 +41,7 @@ func TestFailoverActions(t *testing.T) {
 		{name: "cluster", version: "3.26", action: "failover", body: obj{"cluster": clusterAA, "backend_id": "site-b"}, status: 202},
 		{name: "failover_host takes a cluster", version: "3.26", action: "failover_host", body: obj{"cluster": clusterAA, "backend_id": "site-b"}, status: 202},
 		{name: "failover_host refuses both", version: "3.26", action: "failover_host", body: obj{"host": "vol1@aa", "cluster": clusterAA}, status: 400, says: "One and only one of cluster and host must be set."},
-		{name: "failover_host refuses neither", version: "3.26", action: "failover_host", body: obj{"cluster": ""}, status: 400, says: "One and only one of cluster and host must be set."},
+		{name: "failover_host refuses neither", version: "3.26", action: "failover_host", body: obj{"cluster": ""}, status: 400, says: "Host field is missing."},
 		{name: "failover_host ignores a cluster below 3.26", version: "3.25", action: "failover_host", body: obj{"host": "vol1@aa", "cluster": "nope", "backend_id": "site-b"}, status: 202},
 		{name: "node", version: "3.26", action: "failover", body: obj{"host": "vol1", "backend_id": "site-b"}, status: 202},
 		{name: "service outside clusters has one target", version: "3.0", action: "failover_host", body: obj{"host": "solo@bb"}, status: 202},

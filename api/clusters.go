@@ -75,9 +75,14 @@ func boolFilter(since microversion, name string, value func(*fsm.Cluster, cluste
 	}}
 }
 
+// matchesName takes a name without @backend for every backend, and none for all.
+func matchesName(cl *fsm.Cluster, _ clusterSums, want string) (bool, error) {
+	return want == "" || matchesHost(cl.Name, want), nil
+}
+
 func clusterFilters() map[string]clusterFilter {
 	return map[string]clusterFilter{
-		"name":               textFilter(0, func(cl *fsm.Cluster, _ clusterSums) any { return cl.Name }),
+		"name":               {match: matchesName},
 		"binary":             textFilter(0, func(*fsm.Cluster, clusterSums) any { return fsm.Binary }),
 		"num_hosts":          textFilter(0, func(_ *fsm.Cluster, c clusterSums) any { return strconv.Itoa(c.hosts) }),
 		"num_down_hosts":     textFilter(0, func(_ *fsm.Cluster, c clusterSums) any { return strconv.Itoa(c.down) }),
@@ -176,11 +181,12 @@ func (s *Server) cluster(x *exchange, name, binary string) (fsm.Cluster, cluster
 	var c clusterSums
 	var ok bool
 	s.node.View(func(state *fsm.State) {
-		if cl, ok = state.Cluster(name); ok {
-			c = sums(state, &cl, up)
+		for _, found := range clustersNamed(state, name) {
+			cl, c, ok = found, sums(state, &found, up), true
+			return
 		}
 	})
-	if !ok || cl.Single || binary != fsm.Binary {
+	if !ok || binary != fsm.Binary {
 		return cl, c, newFault(http.StatusNotFound, "Cluster {'binary': %s, 'name': %s} could not be found.", pyQuote(binary), pyQuote(name))
 	}
 	return cl, c, nil
@@ -192,11 +198,7 @@ func (s *Server) showCluster(x *exchange) error {
 	if name == "detail" {
 		return s.clusterList(x, x.clusterDetail)
 	}
-	binary := fsm.Binary
-	if x.query.Has("binary") {
-		binary = x.query.Get("binary")
-	}
-	cl, c, err := s.cluster(x, name, binary)
+	cl, c, err := s.cluster(x, name, fsm.Binary) // Cinder does not look at a binary here
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func (x *exchange) strip(ctx context.Context) *http.Request {
 		return x.r
 	}
 	segment, rest, ok := strings.Cut(rest, "/")
-	if !ok || segment == "" || strings.Trim(segment, "0123456789abcdef-") != "" {
+	if !ok || segment == "" || rest == "" || strings.Trim(segment, "0123456789abcdef-") != "" {
 		return x.r
 	}
 	x.segment = segment

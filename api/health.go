@@ -49,6 +49,7 @@ func (s *Server) whyNotReady() error {
 // takes for it, oslo.middleware, does: load balancers are set up for that. It says
 // what readyz says.
 func (s *Server) healthcheck(x *exchange) error {
+	x.Header().Set(headerRequestID, "req-"+x.id)
 	status, reason := http.StatusOK, healthyReason
 	if err := s.whyNotReady(); err != nil {
 		status, reason = http.StatusServiceUnavailable, err.Error()

@@ -30,9 +30,9 @@ const logTimeout = 3 * time.Second
 // codeUnreachable is for what other nodes were asked for in vain.
 const codeUnreachable fsm.Code = "node_unreachable"
 
-// levels are Cinder's words for the levels of a log.
+// levels are Cinder's words for the levels of a log that can be set.
 func levels() map[string]hclog.Level {
-	return map[string]hclog.Level{"DEBUG": hclog.Debug, "INFO": hclog.Info, "WARNING": hclog.Warn, "ERROR": hclog.Error, "CRITICAL": hclog.Error}
+	return map[string]hclog.Level{"DEBUG": hclog.Debug, "INFO": hclog.Info, "WARNING": hclog.Warn, "ERROR": hclog.Error}
 }
 
 // ownLogLevel is the [Config].LogLevel of a node that can ask no other one.
@@ -49,10 +49,7 @@ func (s *Server) ownLogLevel(_ context.Context, node string, set hclog.Level) (h
 // getLogLevels answers PUT os-services/get-log. A node that does not answer is left
 // out, as in Cinder are services that are down.
 func (s *Server) getLogLevels(x *exchange, body object) error {
-	meant, err := s.logsMeant(body)
-	if err != nil {
-		return err
-	}
+	meant := s.logsMeant(body)
 	known, silent := s.askLogLevels(x.r.Context(), meant.logs, hclog.NoLevel)
 	if silent != nil {
 		s.log.Debug("some nodes do not say what the levels of their logs are", "request", x.id, "error", silent)
@@ -76,10 +73,7 @@ func (s *Server) getLogLevels(x *exchange, body object) error {
 // setLogLevels answers PUT os-services/set-log, once the levels are set. Cinder says
 // yes and tells its services afterwards.
 func (s *Server) setLogLevels(x *exchange, body object) error {
-	meant, err := s.logsMeant(body)
-	if err != nil {
-		return err
-	}
+	meant := s.logsMeant(body)
 	level, err := logLevel(body.text("level"))
 	if err != nil {
 		return err
@@ -121,11 +115,8 @@ type logsMeant struct {
 // logsMeant looks up the logs that a request is about in the state as it is known
 // here: when nobody leads, logs are needed most. Without a server they are those of
 // all services and of this node's API, as in Cinder, where each API knows itself.
-func (s *Server) logsMeant(body object) (logsMeant, error) {
+func (s *Server) logsMeant(body object) logsMeant {
 	binary, server := body.text("binary"), body.text("server")
-	if !slices.Contains([]string{"", "*", apiBinary, fsm.Binary, "cinder-scheduler", "cinder-backup"}, binary) {
-		return logsMeant{}, badRequest("%sInvalid binary: %s", prefixInvalid, cut(binary))
-	}
 	meant := logsMeant{named: strings.HasPrefix(loggerName, body.text("prefix"))}
 	self := s.node.Status().Node
 	for _, l := range s.allLogs(self) {
@@ -141,7 +132,7 @@ func (s *Server) logsMeant(body object) (logsMeant, error) {
 			meant.logs = append(meant.logs, l)
 		}
 	}
-	return meant, nil
+	return meant
 }
 
 // allLogs returns everything that writes to a log, APIs first.
@@ -218,7 +209,7 @@ func logLevel(word string) (hclog.Level, error) {
 
 func levelWord(level hclog.Level) string {
 	for word, l := range levels() {
-		if l == level && word != "CRITICAL" {
+		if l == level {
 			return word
 		}
 	}

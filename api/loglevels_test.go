@@ -86,7 +86,7 @@ func TestLogLevelsAreSetWhereTheyAreMeant(t *testing.T) {
 	}{
 		"everything":               {obj{}, "solo vol1 vol2 vol3"},
 		"every binary":             {obj{"binary": "*"}, "solo vol1 vol2 vol3"},
-		"null":                     {obj{"binary": nil, "server": nil, "prefix": nil}, "solo vol1 vol2 vol3"},
+		"null":                     {obj{"server": nil, "prefix": nil}, "solo vol1 vol2 vol3"},
 		"services":                 {obj{"binary": "cinder-volume"}, "solo vol1 vol2 vol3"},
 		"a service":                {obj{"binary": "cinder-volume", "server": "vol2@aa"}, "vol2"},
 		"a host":                   {obj{"server": "vol2@aa"}, "vol2"},
@@ -125,10 +125,12 @@ func TestLogLevelsAreRefused(t *testing.T) {
 		body   obj
 		says   string
 	}{
-		"no level":                  {"set-log", obj{}, "'level' is a required property"},
+		"no level":                  {"set-log", obj{}, "Invalid input received:  is not a valid log level."},
 		"another level":             {"set-log", obj{"level": "zzz"}, "zzz is not a valid log level."},
-		"another binary":            {"set-log", obj{"level": "INFO", "binary": "nova"}, "Invalid binary: nova"},
-		"another binary, only read": {"get-log", obj{"binary": "nova"}, "Invalid binary: nova"},
+		"a level that Cinder reads": {"set-log", obj{"level": "CRITICAL"}, "CRITICAL is not a valid log level."},
+		"no binary":                 {"get-log", obj{"binary": nil}, "Value: None. None is not of type 'string'"},
+		"another binary":            {"set-log", obj{"level": "INFO", "binary": "nova"}, "Value: nova. 'nova' is not one of ['cinder-scheduler', 'cinder-volume', 'cinder-backup', 'cinder-api', '', '*']"},
+		"another binary, only read": {"get-log", obj{"binary": "nova"}, "Value: nova. 'nova' is not one of ['cinder-scheduler', 'cinder-volume', 'cinder-backup', 'cinder-api', '', '*']"},
 		"an unknown server":         {"set-log", obj{"level": "DEBUG", "binary": "cinder-volume", "server": "vol9@aa"}, `server "vol9@aa" is not known for this binary; there are solo@bb, vol1@aa, mycluster@aa, vol2@aa, vol3@aa.`},
 		"a host that has no API":    {"set-log", obj{"level": "DEBUG", "binary": "cinder-api", "server": "vol2@aa"}, "there are quorum, solo, vol1, vol2, vol3."},
 		"a server of no service":    {"set-log", obj{"level": "DEBUG", "binary": "cinder-backup", "server": "vol2@aa"}, "there are none."},
@@ -215,7 +217,7 @@ func TestOwnLogLevel(t *testing.T) {
 	t.Parallel()
 	logger := hclog.New(&hclog.LoggerOptions{Name: "lockstep", Level: hclog.Info})
 	c := newClient(t, newServer(t, newNode(t), func(cfg *api.Config) { cfg.Logger = logger })).with("OpenStack-API-Version", "volume 3.32")
-	wantStatus(t, c.do(http.MethodPut, "/v3/os-services/set-log", obj{"level": "critical", "server": "vol1"}), http.StatusAccepted)
+	wantStatus(t, c.do(http.MethodPut, "/v3/os-services/set-log", obj{"level": "error", "server": "vol1"}), http.StatusAccepted)
 	if got := logger.GetLevel(); got != hclog.Error {
 		t.Errorf("the level is %s", got)
 	}

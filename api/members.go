@@ -54,6 +54,18 @@ func onHost(state *fsm.State, host string) []fsm.Cluster {
 	return all
 }
 
+// clustersNamed returns the cluster of a name, or those of all backends if the name
+// has no @backend.
+func clustersNamed(state *fsm.State, name string) []fsm.Cluster {
+	var all []fsm.Cluster
+	for cl := range state.Clusters() {
+		if !cl.Single && matchesHost(cl.Name, name) {
+			all = append(all, cl)
+		}
+	}
+	return all
+}
+
 // matchesHost reports whether a service's host is the one asked for, or a backend
 // of it.
 func matchesHost(host, asked string) bool {

@@ -359,6 +359,18 @@ func (c *client) do(method, path string, body any) answer {
 	return answer{status: w.Code, header: w.Result().Header, body: w.Body.Bytes()}
 }
 
+// bare sends a request that says nothing of its body.
+func (c *client) bare(method, path, body string) answer {
+	c.t.Helper()
+	r := httptest.NewRequestWithContext(c.t.Context(), method, path, strings.NewReader(body))
+	for k, v := range c.headers {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	c.h.ServeHTTP(w, r)
+	return answer{status: w.Code, header: w.Result().Header, body: w.Body.Bytes()}
+}
+
 // wantStatus fails the test unless an answer has a status.
 func wantStatus(t *testing.T, a answer, want int) {
 	t.Helper()

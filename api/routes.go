@@ -25,11 +25,7 @@ type route struct {
 // project has been taken out of the path already.
 func (s *Server) routes() *httprouter.Router {
 	router := &httprouter.Router{HandleMethodNotAllowed: true, HandleOPTIONS: true}
-	router.GlobalOPTIONS = s.unrouted(func(x *exchange) {
-		x.Header().Del("Allow")
-		x.Header().Set(headerRequestID, "req-"+x.id)
-		x.WriteHeader(http.StatusOK)
-	})
+	router.GlobalOPTIONS = s.unrouted(s.options)
 	router.MethodNotAllowed = s.unrouted(s.methodNotAllowed)
 	router.NotFound = s.unrouted(s.notFound)
 	for _, rt := range s.allRoutes() {
@@ -111,6 +107,22 @@ func (x *exchange) within(limit time.Duration, do func() error) error {
 // inCinder reports whether a path belongs to Cinder's API.
 func inCinder(path string) bool { return path == "/v3" || strings.HasPrefix(path, "/v3/") }
 
+// options answers OPTIONS with nothing but yes, in Cinder's API only to those who say
+// who they are.
+func (s *Server) options(x *exchange) {
+	x.Header().Del("Allow")
+	x.Header().Set(headerRequestID, "req-"+x.id)
+	if inCinder(x.r.URL.Path) {
+		if ok, err := s.identify(x); err != nil {
+			s.refuse(x, err)
+			return
+		} else if !ok {
+			return
+		}
+	}
+	x.WriteHeader(http.StatusOK)
+}
+
 // methodNotAllowed answers when the path has other methods. Cinder says then that
 // there is no such resource.
 func (s *Server) methodNotAllowed(x *exchange) {
@@ -119,7 +131,7 @@ func (s *Server) methodNotAllowed(x *exchange) {
 		return
 	}
 	x.Header().Del("Allow")
-	if strings.HasSuffix(x.r.URL.Path, "/metadata") { // of a record: Cinder has no such route
+	if !x.routed() {
 		s.notFound(x)
 		return
 	}
@@ -127,6 +139,23 @@ func (s *Server) methodNotAllowed(x *exchange) {
 	if err := s.cinder(x, route{handle: missing}); err != nil {
 		s.refuse(x, err)
 	}
+}
+
+// routed reports whether Cinder has a route for what is asked, be there a handler or
+// not: each of its collections and records has the same ones.
+func (x *exchange) routed() bool {
+	path := strings.TrimPrefix(x.r.URL.Path, "/v3/")
+	if x.segment != "" {
+		path = strings.TrimPrefix(path, x.segment+"/")
+	}
+	steps := strings.Split(path, "/")
+	switch {
+	case len(steps)%2 == 0:
+		return slices.Contains([]string{http.MethodGet, http.MethodPut, http.MethodDelete}, x.r.Method)
+	case len(steps) > 1 && steps[len(steps)-1] == "action":
+		return x.r.Method == http.MethodPost
+	}
+	return x.r.Method == http.MethodGet || x.r.Method == http.MethodPost
 }
 
 // notFound answers when there is no such path.

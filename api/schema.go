@@ -72,6 +72,12 @@ func compileSchemas() (*schemas, error) {
 // registerFormats adds the formats that Cinder has.
 func registerFormats(c *jsonschema.Compiler) {
 	registerText(c, "uuid", uuid.Validate)
+	registerText(c, formatName, func(text string) error {
+		if text != "" && strings.TrimSpace(text) == "" {
+			return errors.New("blank")
+		}
+		return nil
+	})
 	registerText(c, "group_type", func(text string) error {
 		if n := utf8.RuneCountInString(strings.TrimSpace(text)); n < 1 || n > 255 {
 			return errors.New("not 1 to 255 characters")
@@ -85,6 +91,11 @@ func registerFormats(c *jsonschema.Compiler) {
 		return nil
 	})
 }
+
+// formatName is the format of names. Cinder speaks of them in a sentence of its own.
+const formatName = "name"
+
+const msgBlankName = "An invalid 'name' value was provided. The 'name' can not be empty."
 
 // registerText adds a format of strings.
 func registerText(c *jsonschema.Compiler, name string, validate func(string) error) {
@@ -125,6 +136,9 @@ func (all *schemas) validate(name string, raw json.RawMessage) error {
 		field = first.at[len(first.at)-1]
 	}
 	problem := schemaFault(field, value, first.message)
+	if first.message == msgBlankName {
+		problem = fieldFault(field, pyStr(value), first.message)
+	}
 	if f, ok := errors.AsType[*fault](problem); ok {
 		f.Allowed = first.allowed
 	}
@@ -210,6 +224,9 @@ func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message
 	case *kind.Pattern:
 		return ofValue, shown + " does not match " + pyQuote(k.Want)
 	case *kind.Format:
+		if k.Want == formatName {
+			return ofValue, msgBlankName
+		}
 		return ofValue, fmt.Sprintf("%s is not a '%s'", shown, k.Want)
 	case *kind.Enum:
 		all, _ := json.Marshal(k.Want) // values that came from JSON

@@ -19,10 +19,10 @@ func (s *Server) listServices(x *exchange) error {
 	rows := []any{}
 	s.node.View(func(state *fsm.State) {
 		for svc := range state.Services() {
-			if host := x.query.Get("host"); host != "" && !matchesHost(svc.Host, host) {
+			if host := x.last("host"); host != "" && !matchesHost(svc.Host, host) {
 				continue
 			}
-			if binary := x.query.Get("binary"); binary != "" && binary != fsm.Binary {
+			if x.query.Has("binary") && x.last("binary") != fsm.Binary {
 				continue
 			}
 			if cl, ok := state.Cluster(svc.Group()); ok {
@@ -32,6 +32,15 @@ func (s *Server) listServices(x *exchange) error {
 	})
 	x.json(http.StatusOK, typeJSON, map[string]any{"services": rows})
 	return nil
+}
+
+// last returns a parameter; of one that is given several times the last counts.
+func (x *exchange) last(name string) string {
+	values := x.query[name]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
 }
 
 // serviceRow writes a service as Cinder does. What concerns replication comes from
@@ -102,19 +111,26 @@ func (s *Server) disableService(x *exchange, body object) error {
 	return s.setService(x, body, fsm.SetServiceDisabled{Disabled: true})
 }
 
+const msgNoHost = "Host field is missing."
+
 // setService enables or disables one service.
 func (s *Server) setService(x *exchange, body object, cmd fsm.SetServiceDisabled) error {
 	if !body.has("host") {
-		return badRequest(prefixInvalid + "Host field is missing.")
+		return badRequest(prefixInvalid + msgNoHost)
 	}
 	if err := s.look(x); err != nil {
 		return err
 	}
 	answer := map[string]any{"service": body.text("service"), "binary": body.text("binary"), "host": body.text("host")}
 	cmd.Host = body.text("host")
-	var known bool
+	known := false
 	s.node.View(func(state *fsm.State) {
-		_, known = state.Service(cmd.Host)
+		for svc := range state.Services() { // a host without @backend means the first of its services
+			if known = matchesHost(svc.Host, cmd.Host); known {
+				cmd.Host = svc.Host
+				return
+			}
+		}
 	})
 	binary := body.text("binary")
 	if binary == "" {
@@ -141,11 +157,14 @@ func (s *Server) clustersFor(x *exchange, body object) ([]fsm.Cluster, error) {
 	host, cluster := body.text("host"), body.text("cluster")
 	if x.version < withReplication {
 		if host == "" {
-			return nil, badRequest(prefixInvalid + "Host field is missing.")
+			return nil, badRequest(prefixInvalid + msgNoHost)
 		}
 		cluster = ""
 	}
-	if (host == "") == (cluster == "") {
+	switch {
+	case host == "" && cluster == "" && x.params.ByName("action") == "failover_host":
+		return nil, badRequest(prefixInvalid + msgNoHost) // as Cinder says that knows no cluster here
+	case (host == "") == (cluster == ""):
 		return nil, badRequest(prefixInvalid + "One and only one of cluster and host must be set.")
 	}
 	if err := s.look(x); err != nil {
@@ -157,11 +176,11 @@ func (s *Server) clustersFor(x *exchange, body object) ([]fsm.Cluster, error) {
 			found = onHost(state, host)
 			return
 		}
-		if cl, ok := state.Cluster(cluster); ok && !cl.Single {
-			found = []fsm.Cluster{cl}
-		}
+		found = clustersNamed(state, cluster)
 	})
 	switch {
+	case host == "" && len(found) > 1:
+		return nil, badRequest("Services from different clusters found.")
 	case len(found) > 0:
 		return found, nil
 	case host != "":

@@ -212,6 +212,7 @@ func (n *fakeNode) visit(t *testing.T, h http.Handler, st stop, within string, i
 	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(strings.NewReplacer(pairs...).Replace(st.body)))
 	for name, value := range map[string]string{
 		"X-Auth-Token": "admin:" + project, "Openstack-Api-Version": "volume " + cmp.Or(st.version, "3.70"), "X-Lockstep-Deployment": deployment, "Accept": st.accept,
+		"Content-Type": "application/json",
 	} {
 		if value != "" {
 			r.Header.Set(name, value)

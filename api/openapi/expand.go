@@ -254,6 +254,8 @@ func refusals(method, at string) (surface string, codes []string) {
 	switch {
 	case strings.HasPrefix(at, "/v3"):
 		surface, codes = "v3", []string{"204", "400", "401", "403", "404", "406", "500", "503"}
+	case at == "/": // where Cinder looks at the version, and at nothing else
+		return "v3", []string{"400", "406"}
 	case strings.HasPrefix(at, "/v1"):
 		surface, codes = "v1", []string{"400", "401", "403", "404", "500", "503"}
 		if changes(method) {
