@@ -12,6 +12,8 @@ func hosts() []string { return []string{"vol1@aa", "vol2@aa", "vol3@aa"} }
 func story() []stage {
 	return []stage{
 		{"look at the services", lookAtServices()},
+		{"say more in a log", []step{cinder("3.32", "service-set-log DEBUG --binary cinder-volume --server vol2@aa").silent().more()}},
+		{"look at the levels", lookAtLevels()},
 		{"look at the clusters", lookAtClusters()},
 		{"look with openstack and gophercloud", lookOtherwise()},
 		{"make types", makeTypes()},
@@ -111,13 +113,28 @@ func lookAtServices() []step {
 		cinder("3.0", "service-list --withreplication").fails(1, "ERROR: '--withreplication' argument is only allowed since microversion 3.7.").more(),
 		cinder("3.26", "service-list --host vol1@aa --binary cinder-volume").count(1).has(row{"Host": "vol1@aa", "Cluster": clusterName}).more(),
 		cinder("3.26", "service-list --binary cinder-backup").count(0).more(),
-		cinder("3.32", "service-get-log --binary cinder-volume --prefix lockstep").count(3).has(row{"Binary": "cinder-volume", "Host": "vol1@aa", "Prefix": "lockstep", "Level": "INFO"}).more(),
+		cinder("3.32", "service-get-log --binary cinder-volume --prefix lockstep").count(3).has(logLevel("cinder-volume", "vol1@aa", "INFO")).more(),
 		cinder("3.26", "get-pools --detail").shows(row{
 			"name": clusterName + "#aa", "backend_state": "up", "replication_enabled": "True", "replication_targets": "['site-b', 'site-c']",
 		}),
 		cinder("3.26", "get-capabilities vol1@aa").shows(row{"vendor_name": "Lockstep", "replication_targets": "['site-b', 'site-c']"}).more(),
 		cinder("3.26", "version-list").has(row{"Id": "v3.0", "Status": "CURRENT", "Min Version": "3.0", "Version": "3.70"}).more(),
 	}
+}
+
+// lookAtLevels also asks for what nobody can do: whoever waits for lines that never come
+// wants to know.
+func lookAtLevels() []step {
+	return []step{
+		cinder("3.32", "service-get-log --prefix lockstep").has(logLevel("cinder-volume", "vol2@aa", "DEBUG")).has(logLevel("cinder-volume", "vol3@aa", "INFO")).more(),
+		cinder("3.32", "service-get-log --binary cinder-api --server vol2").count(1).has(logLevel("cinder-api", "vol2", "DEBUG")).more(),
+		cinder("3.32", "service-set-log DEBUG --binary cinder-volume --server vol9@aa").
+			refused(400, `Invalid input received: server "vol9@aa" is not known for this binary; there are vol1@aa, `+clusterName+`, vol2@aa, vol3@aa.`).more(),
+	}
+}
+
+func logLevel(binary, host, level string) row {
+	return row{"Binary": binary, "Host": host, "Prefix": "lockstep", "Level": level}
 }
 
 func lookAtClusters() []step {
