@@ -23,7 +23,12 @@ DIR can be used again.`,
 			if err != nil {
 				return err
 			}
-			o.Binary, o.Out = binary, a.Out
+			if o.Auth != "" {
+				if err := a.credentials(cmd.Context()); err != nil {
+					return err
+				}
+			}
+			o.Binary, o.Out, o.Token = binary, a.Out, a.apiToken
 			return dev.Run(cmd.Context(), o)
 		},
 	}
@@ -37,6 +42,7 @@ DIR can be used again.`,
 	flags.StringSliceVar(&o.Targets, "targets", o.Targets, "replication targets, a comma list")
 	flags.DurationVar(&o.PromoteDelay, "promote-delay", 0, "an artificial pause before each promotion, to rehearse failures")
 	flags.StringSliceVar(&o.Admins, "admins", nil, "users who are administrators, a comma list (default: everybody)")
+	flags.StringVar(&o.Auth, "auth", "", "file with the section auth of the nodes' configuration; your token must be an administrator's (default: noauth)")
 	flags.StringVar(&o.LogLevel, "log-level", o.LogLevel, "of the nodes, whose logs are in DIR/NODE/log")
 	flags.BoolVar(&o.TLS, "tls", false, "encrypt all ports, with certificates in DIR/tls")
 	mustHave(cmd, "dir")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type Options struct {
 	LogLevel     string        // of the agents
 	TLS          bool          // encrypt, with certificates in Dir/tls
 	Admins       []string      // users who may do everything; empty: everybody
+	Auth         string        // file with the section auth of all nodes; empty: noauth
+	Token        string        // to ask the nodes with; empty: as noauth has it
 	Binary       string        // lockstep itself
 	Out          io.Writer     // for people
 }
@@ -68,6 +71,8 @@ func (o Options) validate() error {
 	}
 	last := o.APIPort + portStep*(o.Nodes-1) + 2
 	switch {
+	case o.Auth != "" && len(o.Admins) > 0:
+		return errors.New("--admins: not with --auth, whose file may have them")
 	case o.Dir == "":
 		return errors.New("--dir: a directory is required")
 	case o.Nodes < 1 || o.Nodes > MaxNodes:
@@ -80,6 +85,22 @@ func (o Options) validate() error {
 		return fmt.Errorf("--log-level %q: must be one of trace, debug, info, warn, error", o.LogLevel)
 	}
 	return nil
+}
+
+// auth returns what stands below auth in the configuration of each node.
+func (o Options) auth() (string, error) {
+	if o.Auth == "" {
+		var users []string
+		for _, user := range o.Admins {
+			users = append(users, strconv.Quote(user))
+		}
+		return "  mode: noauth\n  admins: [" + strings.Join(users, ", ") + "]", nil
+	}
+	content, err := os.ReadFile(o.Auth)
+	if err != nil {
+		return "", fmt.Errorf("--auth: %w", err)
+	}
+	return "  " + strings.ReplaceAll(strings.TrimSpace(string(content)), "\n", "\n  "), nil
 }
 
 // Primary is the backend id of the primary site.
@@ -131,7 +152,7 @@ func Run(ctx context.Context, o Options) error {
 func (p *plan) awaitReady(ctx context.Context, children *children) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyIn, fmt.Errorf("the cluster was not ready within %v", readyIn))
 	defer cancel()
-	all, err := client.New(p.addrs(), client.Options{TLS: p.clientTLS})
+	all, err := client.New(p.addrs(), client.Options{TLS: p.clientTLS, Token: p.options.Token})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// secret is the only token that nodes with tokens take.
+const secret = "secret"
+
 func fakeAgent(path string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -51,6 +54,18 @@ func fakeAgent(path string) int {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", says("{}"))
+	if cfg.Auth.Mode == config.ModeTokens { // only for who has the token
+		known := says
+		says = func(body string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("X-Auth-Token") != secret {
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				known(body)(w, r)
+			}
+		}
+	}
 	mux.HandleFunc("/v1/status", says(`{"leader":"node1"}`))
 	mux.HandleFunc("/v1/clusters/", says(`{"members":[{"state":"current"},{"state":"current"}]}`))
 	mux.HandleFunc("POST /v3/types", says("{}"))
@@ -217,6 +232,34 @@ func TestADirectoryKeepsItsDeployment(t *testing.T) { //nolint:paralleltest // i
 	}
 }
 
+// All nodes have the section auth of a file, and are asked with a token that they know.
+func TestUsersAreThoseOfAFile(t *testing.T) { //nolint:paralleltest // it needs a range of ports to itself
+	var out output
+	o := options(t, &out)
+	o.Auth, o.Token = filepath.Join(t.TempDir(), "auth.yaml"), secret
+	if err := os.WriteFile(o.Auth, []byte("# who is who\nmode: tokens\ntokens: /etc/tokens\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, end := up(t, o)
+	for _, node := range []string{"node1", "node2"} {
+		cfg, err := config.Load(filepath.Join(o.Dir, node, "lockstep.yaml"))
+		if err != nil || cfg.Auth.Mode != config.ModeTokens || cfg.Auth.Tokens != "/etc/tokens" {
+			t.Errorf("%s has %+v, %v", node, cfg.Auth, err)
+		}
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+	for file, want := range map[string]string{"mode: nobody": "auth.mode", "policies": "lockstep.yaml"} {
+		if err := os.WriteFile(o.Auth, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := dev.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 func TestAnAgentThatCannotStartIsQuoted(t *testing.T) { //nolint:paralleltest // it needs a range of ports to itself
 	var out output
 	o := options(t, &out)
@@ -262,6 +305,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"--targets":       func(o *dev.Options) { o.Targets = []string{"default"} },
 		"--targets \"b\"": func(o *dev.Options) { o.Targets = []string{"b", "b"} },
 		"--promote-delay": func(o *dev.Options) { o.PromoteDelay = -1 },
+		"--admins: not":   func(o *dev.Options) { o.Auth, o.Admins = "auth.yaml", []string{"a"} },
+		"--auth: open":    func(o *dev.Options) { o.Auth = "/nowhere/auth.yaml" },
 		"--log-level":     func(o *dev.Options) { o.LogLevel = "loud" },
 	} {
 		o := dev.Default()

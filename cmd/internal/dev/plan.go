@@ -110,7 +110,7 @@ func prepare(ctx context.Context, o Options) (*plan, error) {
 		}
 	}
 	for _, n := range p.nodes {
-		if n.client, err = client.New([]string{n.API}, client.Options{TLS: p.clientTLS}); err != nil {
+		if n.client, err = client.New([]string{n.API}, client.Options{TLS: p.clientTLS, Token: o.Token}); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +215,8 @@ node: {{.Name}}
 deployment: {{.Deployment}}
 data_dir: {{.Data}}
 log_level: {{.LogLevel}}
-auth: {mode: noauth, admins: [{{range $i, $u := .Admins}}{{if $i}}, {{end}}{{printf "%q" $u}}{{end}}]}
+auth:
+{{.Auth}}
 bootstrap_expect: {{.Expect}}
 voters: 7
 {{- if .TLS}}
@@ -250,6 +251,10 @@ func (p *plan) writeConfigs(deployment string) error {
 	if err != nil {
 		return fmt.Errorf("template: %w", err)
 	}
+	auth, err := p.options.auth()
+	if err != nil {
+		return err
+	}
 	var join []string
 	for _, n := range p.nodes {
 		join = append(join, n.Gossip)
@@ -262,7 +267,7 @@ func (p *plan) writeConfigs(deployment string) error {
 		var text bytes.Buffer
 		err := tmpl.Execute(&text, map[string]any{
 			"Name": n.Name, "Deployment": deployment, "Data": strconv.Quote(filepath.Join(n.Dir, "data")),
-			"LogLevel": p.options.LogLevel, "Admins": p.options.Admins, "Expect": expect, "API": n.listen, "Raft": n.Raft, "Gossip": n.Gossip,
+			"LogLevel": p.options.LogLevel, "Auth": auth, "Expect": expect, "API": n.listen, "Raft": n.Raft, "Gossip": n.Gossip,
 			"Join": join, "Backend": p.options.Backend, "Cluster": p.Cluster, "Sites": p.Sites,
 			"PromoteDelay": p.options.PromoteDelay, "TLS": p.filesOf(n),
 		})
