@@ -149,7 +149,9 @@ func (k *Keystone) ask(ctx context.Context, token string) (answer, error) {
 	case gophercloud.ResponseCodeIs(result.Err, http.StatusNotFound):
 		return answer{err: ErrUnauthorized, until: time.Now().Add(k.cfg.TTL)}, nil
 	case result.Err != nil:
-		k.logout(service) // a new login may help: with another password, at another Keystone
+		if _, unheard := errors.AsType[*url.Error](result.Err); !unheard {
+			k.logout(service) // a new login may help: with another password, at another Keystone
+		}
 		return answer{}, fmt.Errorf("validate a token: %w", unsaid(result.Err))
 	}
 	return k.read(result)

@@ -24,9 +24,18 @@ type fakeKeystone struct {
 	asked    int
 	expires  time.Time
 	nobody   bool // tokens are good, and of no user
+	slow     time.Duration
 }
 
 func (k *fakeKeystone) RoundTrip(r *http.Request) (*http.Response, error) {
+	k.mu.Lock()
+	slow := k.slow
+	k.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	w := httptest.NewRecorder()
@@ -140,6 +149,20 @@ func TestKeystone(t *testing.T) {
 			}
 			fake.set(func() { fake.status = 0 })
 			is(t, k, "gAAAA3", auth.ErrUnauthorized)
+		},
+		"Keystone is slow": func(t *testing.T, k *auth.Keystone, fake *fakeKeystone) {
+			fake.set(func() { fake.slow = 3 * time.Second })
+			is(t, k, "gAAAA1", auth.ErrUnavailable) // logging in has taken most of the time
+			is(t, k, "gAAAA1", nil)
+			fake.set(func() { fake.slow = 6 * time.Second })
+			is(t, k, "gAAAA2", auth.ErrUnavailable)
+			fake.set(func() { fake.slow = 0 })
+			is(t, k, "gAAAA2", auth.ErrUnauthorized)
+			fake.set(func() {
+				if fake.service != 1 {
+					t.Errorf("logged in %d times", fake.service)
+				}
+			})
 		},
 		"the service account's token ends": func(t *testing.T, k *auth.Keystone, fake *fakeKeystone) {
 			is(t, k, "gAAAA2", auth.ErrUnauthorized)
