@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -140,5 +142,69 @@ func TestTokensAreSent(t *testing.T) {
 	}
 	if _, _, stderr := runs(t, "peers", "list", "--token-file", path); !strings.Contains(stderr, "chmod 600") {
 		t.Error(stderr)
+	}
+}
+
+// Who has the environment of OpenStack's commands needs nothing else: the token that
+// Keystone gives is sent.
+func TestKeystoneGivesTheToken(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v3/auth/tokens":
+			body, _ := io.ReadAll(r.Body)
+			asked = string(body)
+			w.Header().Set("X-Subject-Token", "from-keystone")
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"token": {"expires_at": "2999-01-01T00:00:00.000000Z", "catalog": []}}`)
+		case r.Header.Get("X-Auth-Token") == "from-keystone":
+			_, _ = io.WriteString(w, `{"peers": []}`)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	t.Setenv("LOCKSTEP_ADDR", server.URL)
+	t.Setenv("LOCKSTEP_TOKEN", "")
+	common := map[string]string{"OS_AUTH_URL": server.URL + "/v3", "OS_PASSWORD": "secret"}
+	for name, tt := range map[string]struct {
+		env  map[string]string
+		want []string // in what Keystone is asked
+	}{
+		"of an openrc file": {
+			map[string]string{"OS_USERNAME": "alice", "OS_USER_DOMAIN_NAME": "People", "OS_PROJECT_NAME": "ops", "OS_PROJECT_DOMAIN_NAME": "Work"},
+			[]string{`"name":"alice"`, `"domain":{"name":"People"}`, `"domain":{"name":"Work"},"name":"ops"`},
+		},
+		"of one by ids": {
+			map[string]string{"OS_USERNAME": "alice", "OS_USER_DOMAIN_ID": "people", "OS_PROJECT_ID": "0123", "OS_PROJECT_NAME": "ops", "OS_PROJECT_DOMAIN_ID": "work"},
+			[]string{`"domain":{"id":"people"}`, `"project":{"id":"0123"}`},
+		},
+		"with one domain for all": {
+			map[string]string{"OS_USERNAME": "alice", "OS_DOMAIN_NAME": "All", "OS_PROJECT_NAME": "ops"},
+			[]string{`"name":"alice"`, `"domain":{"name":"All"}`, `"name":"ops"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			maps.Copy(tt.env, common)
+			for variable, value := range tt.env {
+				t.Setenv(variable, value)
+			}
+			code, _, stderr := runs(t, "peers", "list")
+			if code != 0 {
+				t.Errorf("exit code %d: %s", code, stderr)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(asked, want) {
+					t.Errorf("Keystone is asked %s, without %s", asked, want)
+				}
+			}
+		})
+	}
+	t.Setenv("OS_AUTH_URL", server.URL+"/v3")
+	t.Setenv("OS_USER_DOMAIN_NAME", "People")
+	t.Setenv("OS_USERNAME", "alice")
+	t.Setenv("OS_PASSWORD", "secret")
+	if code, _, stderr := runs(t, "peers", "list"); code == 0 || !strings.Contains(stderr, "OS_PROJECT_NAME is missing") {
+		t.Errorf("without a project: exit code %d: %s", code, stderr)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/spf13/cobra"
 
@@ -46,7 +47,7 @@ func (a *app) findToken(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, keystoneTimeout)
 	defer cancel()
-	options, err := openstack.AuthOptionsFromEnv()
+	options, err := keystoneOptions()
 	if err != nil {
 		return "", fmt.Errorf("log in to Keystone as OS_* says: %w", err)
 	}
@@ -55,6 +56,47 @@ func (a *app) findToken(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("log in to Keystone at OS_AUTH_URL: %w", err)
 	}
 	return provider.TokenID, nil
+}
+
+// keystoneOptions reads what OpenStack's commands have in their environment. The
+// library knows one domain for all, OS_DOMAIN_*; an openrc file of today has one for
+// the user and one for the project.
+func keystoneOptions() (gophercloud.AuthOptions, error) {
+	first := func(names ...string) string {
+		for _, name := range names {
+			if value := os.Getenv(name); value != "" {
+				return value
+			}
+		}
+		return ""
+	}
+	if first("OS_USER_DOMAIN_ID", "OS_USER_DOMAIN_NAME", "OS_PROJECT_DOMAIN_ID", "OS_PROJECT_DOMAIN_NAME") == "" {
+		return openstack.AuthOptionsFromEnv()
+	}
+	o := gophercloud.AuthOptions{
+		IdentityEndpoint: first("OS_AUTH_URL"), UserID: first("OS_USER_ID", "OS_USERID"), Password: first("OS_PASSWORD"),
+		Scope: &gophercloud.AuthScope{ProjectID: first("OS_PROJECT_ID", "OS_TENANT_ID")},
+	}
+	if o.UserID == "" {
+		o.Username = first("OS_USERNAME")
+		if o.DomainID = first("OS_USER_DOMAIN_ID", "OS_DOMAIN_ID"); o.DomainID == "" {
+			o.DomainName = first("OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME")
+		}
+	}
+	if o.Scope.ProjectID == "" {
+		o.Scope.ProjectName = first("OS_PROJECT_NAME", "OS_TENANT_NAME")
+		if o.Scope.DomainID = first("OS_PROJECT_DOMAIN_ID", "OS_DOMAIN_ID"); o.Scope.DomainID == "" {
+			o.Scope.DomainName = first("OS_PROJECT_DOMAIN_NAME", "OS_DOMAIN_NAME")
+		}
+	}
+	for name, value := range map[string]string{
+		"OS_USERNAME": o.Username + o.UserID, "OS_PASSWORD": o.Password, "OS_PROJECT_NAME": o.Scope.ProjectName + o.Scope.ProjectID,
+	} {
+		if value == "" {
+			return o, fmt.Errorf("%s is missing", name)
+		}
+	}
+	return o, nil
 }
 
 // checkToken never says what the token is.
