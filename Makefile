@@ -23,7 +23,7 @@ COUNT ?= 1
 DURATION ?= 10m
 #: Flags for contract, such as CONTRACT='-run volumes/0.. -o json'
 CONTRACT ?=
-#: Flags for clients, such as CLIENTS='-short -o json'
+#: Flags for clients and keystone, such as CLIENTS='-short -o json'
 CLIENTS ?=
 #: Which mutants to judge, and how; see scripts/mutants
 MUTANTS ?=
@@ -108,9 +108,10 @@ tidy-check: ## Fail if go.mod or go.sum is not tidy
 
 ##@ Now and then
 .PHONY: keystone
-keystone: ## Tokens of a real Keystone, which is installed from Debian's packages first
-	scripts/debian-install keystone-manage=python3-keystone
+keystone: build ## Tokens of a real Keystone and the clients of its users, all installed from Debian's packages first
+	scripts/debian-install keystone-manage=python3-keystone cinder=python3-cinderclient openstack=python3-openstackclient
 	scripts/keystone/run go test -count=1 -tags=keystone -run=RealKeystone -v ./api/auth
+	CGO_ENABLED=0 scripts/keystone/run go run ./scripts/clients -bin bin/lockstep -keystone -short $(CLIENTS)
 
 .PHONY: clients
 clients: build ## OpenStack's own cinder and openstack, installed from Debian's packages, against three nodes

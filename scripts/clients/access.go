@@ -29,42 +29,53 @@ const (
 	openstackClient = "openstack"
 	gopherClient    = "gophercloud"
 	lockstepClient  = "lockstep"
+
+	// What is no use of a client is what happens around them.
+	meanwhile = "meanwhile"
 )
 
-// noauth is how clients get at a cluster that believes who they say they are.
-type noauth struct {
-	cluster *devcluster.Cluster
-	home    string // of the commands, which keep nothing there
-	binary  string // lockstep itself
+// access is how clients get at a node, as the user of a step.
+type access interface {
+	// environment is what a command has to know.
+	environment(s step, node devcluster.Node) []string
+	// gopher returns a client of gophercloud.
+	gopher(ctx context.Context, s step, node devcluster.Node) (*gophercloud.ServiceClient, error)
+}
+
+// noauth is the access to a cluster that believes everyone: all are one user.
+type noauth struct{}
+
+func (noauth) environment(s step, node devcluster.Node) []string {
+	switch s.client {
+	case cinderClient:
+		return []string{"OS_AUTH_TYPE=noauth", "OS_USER_ID=" + user, "OS_PROJECT_ID=" + project, "CINDER_ENDPOINT=" + node.API + "/v3"}
+	case openstackClient:
+		return []string{"OS_AUTH_TYPE=admin_token", "OS_ENDPOINT=" + node.API + "/v3/" + project, "OS_TOKEN=" + user + ":" + project}
+	}
+	return []string{"LOCKSTEP_TOKEN=" + user + ":" + project}
 }
 
 // environment is all that a command knows of its surroundings. Nothing of who runs
 // this program gets into it.
-func (a noauth) environment(s step, node devcluster.Node) []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.home, "LC_ALL=C.UTF-8", "PYTHONWARNINGS=ignore"}
-	switch s.client {
-	case cinderClient:
-		return append(env, "OS_AUTH_TYPE=noauth", "OS_USER_ID="+user, "OS_PROJECT_ID="+project,
-			"CINDER_ENDPOINT="+node.API+"/v3", "OS_VOLUME_API_VERSION="+s.version)
-	case openstackClient:
-		return append(env, "OS_AUTH_TYPE=admin_token", "OS_ENDPOINT="+node.API+"/v3/"+project,
-			"OS_TOKEN="+user+":"+project, "OS_VOLUME_API_VERSION="+s.version)
-	default:
-		return append(env, "LOCKSTEP_ADDR="+strings.Join(a.cluster.Addrs(""), ","), "LOCKSTEP_TOKEN="+user+":"+project)
+func (t *teller) environment(s step, node devcluster.Node) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.cluster.Dir, "LC_ALL=C.UTF-8", "PYTHONWARNINGS=ignore",
+		"OS_VOLUME_API_VERSION=" + s.version, "LOCKSTEP_ADDR=" + strings.Join(t.cluster.Addrs(""), ","),
 	}
+	return append(env, t.access.environment(s, node)...)
 }
 
 // run runs the command of a step at a node.
-func (a noauth) run(ctx context.Context, s step, node devcluster.Node, args []string) output {
+func (t *teller) run(ctx context.Context, s step, node devcluster.Node, args []string) output {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	name := s.client
 	if name == lockstepClient {
-		name = a.binary
+		name = t.o.binary
 	}
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the commands are those of the story
 	var stdout, stderr bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = a.environment(s, node), &stdout, &stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = t.environment(s, node), &stdout, &stderr
 	err := cmd.Run()
 	o := output{stdout: stdout.String(), stderr: stderr.String()}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -75,8 +86,7 @@ func (a noauth) run(ctx context.Context, s step, node devcluster.Node, args []st
 	return o
 }
 
-// gopher returns a client of gophercloud for a node.
-func (noauth) gopher(version string, node devcluster.Node) (*gophercloud.ServiceClient, error) {
+func (noauth) gopher(_ context.Context, s step, node devcluster.Node) (*gophercloud.ServiceClient, error) {
 	provider, err := openstacknoauth.NewClient(gophercloud.AuthOptions{Username: user, TenantName: project})
 	if err != nil {
 		return nil, err
@@ -85,6 +95,6 @@ func (noauth) gopher(version string, node devcluster.Node) (*gophercloud.Service
 	if err != nil {
 		return nil, err
 	}
-	client.Microversion = version
+	client.Microversion = s.version
 	return client, nil
 }

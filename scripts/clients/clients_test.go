@@ -126,6 +126,18 @@ func TestTheStoryIsWhole(t *testing.T) {
 	if len(used) != 4 || short < 25 {
 		t.Errorf("clients %v, %d steps in the short story", used, short)
 	}
+	users := map[string]bool{}
+	for _, st := range (&keystone{dir: t.TempDir()}).story() {
+		for _, s := range st.steps {
+			users[s.name()] = true
+			if s.exit == 0 && len(s.checks) == 0 && (s.again || s.token != "") {
+				t.Errorf("%s: nothing is expected of %s", st.title, s.command)
+			}
+		}
+	}
+	if len(users) != 6 {
+		t.Errorf("users %v", users)
+	}
 	for _, args := range [][]string{{"-o", "xml"}, {"-run", "("}, {"more"}, {"-nope"}} {
 		if code := run(args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%q: exit code %d", args, code)

@@ -40,6 +40,7 @@ const (
 type options struct {
 	binary, dir, output string
 	short, goOn         bool
+	keystone            bool
 	only                *regexp.Regexp
 }
 
@@ -78,6 +79,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 	flags.StringVar(&o.dir, "dir", "", "directory for the cluster (default: a new one, removed unless something differs)")
 	flags.StringVar(&o.output, "o", "table", "table or json")
 	flags.BoolVar(&o.short, "short", false, "tell the story with the fewest commands")
+	flags.BoolVar(&o.keystone, "keystone", false, "as users of the Keystone that scripts/keystone/run has started")
 	flags.BoolVar(&o.goOn, "k", false, "go on after a stage in which something differs")
 	only := flags.String("run", "", "tell only stages whose title matches; later ones may need what earlier ones made")
 	if err := flags.Parse(args); err != nil {
@@ -117,15 +119,38 @@ func tell(ctx context.Context, o options, progress io.Writer) (rep *report, err 
 			fmt.Fprintf(progress, "clients: everything is kept in %s\n", dir)
 		}()
 	}
+	return perform(ctx, o, dir, progress)
+}
+
+// perform tells the story to a cluster in a directory.
+func perform(ctx context.Context, o options, dir string, progress io.Writer) (rep *report, err error) {
 	rep = &report{begin: time.Now()}
-	cluster, err := devcluster.Start(ctx, o.binary, dir,
-		"--node-prefix", "vol", "--cluster", "mycluster", "--backend", "aa", "--promote-delay", promoteDelay.String())
+	var k *keystone
+	var args []string
+	if o.keystone {
+		if k, err = newKeystone(ctx, dir); err != nil {
+			return nil, err
+		}
+		defer k.end()
+		args = k.arguments()
+	}
+	cluster, err := devcluster.Start(ctx, o.binary, dir, append([]string{
+		"--node-prefix", "vol", "--cluster", "mycluster", "--backend", "aa", "--promote-delay", promoteDelay.String(),
+	}, args...)...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cluster.End()) }()
 	fmt.Fprintf(progress, "clients: %d nodes are ready after %.1fs\n", len(cluster.Nodes), time.Since(rep.begin).Seconds())
-	t := &teller{o: o, progress: progress, rep: rep, known: newMemory(), noauth: noauth{cluster: cluster, home: dir, binary: o.binary}}
-	t.tell(ctx, story())
+	t := &teller{o: o, progress: progress, rep: rep, known: newMemory(), cluster: cluster, access: noauth{}}
+	if k == nil {
+		t.tell(ctx, story())
+		return rep, nil
+	}
+	if err := k.publish(ctx, cluster.Nodes); err != nil {
+		return nil, err
+	}
+	t.access = k
+	t.tell(ctx, k.story())
 	return rep, nil
 }

@@ -22,7 +22,9 @@ type step struct {
 	client  string
 	version string // microversion
 	command string // without the client's name; for gophercloud a title
-	do      call   // for gophercloud
+	do      call   // for gophercloud, and what happens meanwhile
+	user    string // of Keystone; empty: the administrator
+	token   string // to ask with, instead of logging in
 	exit    int    // expected
 	again   bool   // until it is as expected, or patience ends
 	long    bool   // left out of the short story
@@ -48,6 +50,25 @@ func lockstep(command string) step { return step{client: lockstepClient, command
 // gopher asks with the first microversion that knows the replication of clusters.
 func gopher(title string, do call) step {
 	return step{client: gopherClient, version: "3.26", command: title, do: do}
+}
+
+// happens is something that is done to what surrounds the clients.
+func happens(title string, do func() error) step {
+	return step{client: meanwhile, command: title, do: func(context.Context, *gophercloud.ServiceClient, *memory) (any, error) {
+		return nil, do()
+	}}
+}
+
+// as has the step taken by another user, where there are users.
+func (s step) as(user string) step {
+	s.user = user
+	return s
+}
+
+// withToken has the step taken with a token.
+func (s step) withToken(token string) step {
+	s.token = token
+	return s
 }
 
 func (s step) and(c check) step {

@@ -12,7 +12,7 @@ func makeTypes() []step {
 
 func createVolumes() []step {
 	return []step{
-		openstack("3.26", "volume create --size 1 --type gold --property tier=1 db -f json").
+		openstack("3.26", "volume create --size 1 --type gold --property tier=1 db -f json").as(member).
 			shows(row{"name": "db", "size": "1", "status": "creating", "type": "gold"}).saves("db", "id"),
 		// This client reads the volume once more before it shows it: its status may be the next one.
 		cinder("3.26", "create 1 --name web").shows(row{"name": "web", "size": "1", "volume_type": "__DEFAULT__"}).saves("web", "id"),

@@ -25,8 +25,9 @@ const (
 
 // teller tells the story.
 type teller struct {
-	noauth
+	access access
 
+	cluster  *devcluster.Cluster
 	o        options
 	progress io.Writer
 	rep      *report
@@ -116,14 +117,18 @@ func (t *teller) step(ctx context.Context, s step, node devcluster.Node, res *re
 
 // ask uses the client of a step once.
 func (t *teller) ask(ctx context.Context, s step, node devcluster.Node) output {
+	s.token = t.known.expand(s.token)
 	if s.do == nil {
 		return t.run(ctx, s, node, split(t.known.expand(s.command)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	client, err := t.gopher(s.version, node)
-	if err != nil {
-		return output{code: -1, stderr: err.Error()}
+	var client *gophercloud.ServiceClient
+	if s.client == gopherClient {
+		var err error
+		if client, err = t.access.gopher(ctx, s, node); err != nil {
+			return output{code: -1, stderr: err.Error()}
+		}
 	}
 	got, err := s.do(ctx, client, t.known)
 	if err != nil {
