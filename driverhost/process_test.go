@@ -170,3 +170,43 @@ func TestStuckIsReportedUntilTheStateShowsIt(t *testing.T) {
 		}
 	})
 }
+
+// clinging is a driver whose process does not end when it is closed.
+type clinging struct {
+	planner
+
+	stuck func(bool)
+	freed chan struct{}
+}
+
+// Close implements [io.Closer].
+func (c clinging) Close() error {
+	c.stuck(true)
+	<-c.freed
+	return c.planner.Close()
+}
+
+func TestStuckIsReportedWhileTheMemberStops(t *testing.T) {
+	t.Parallel()
+	bubble(t, "its process does not end", func(t *testing.T) {
+		d, freed := newDriver(), make(chan struct{})
+		n := start(newWorld(t), d, func(_ *driverhost.Config, svc *driverhost.Service) {
+			svc.Open = func(_ context.Context, req driverhost.OpenRequest) (driverhost.Driver, error) {
+				return clinging{planner{activeActive{d}}, req.OnStuck, freed}, nil
+			}
+		})
+		n.lease.grant()
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() {
+			n.stop()
+			close(stopped)
+		}()
+		synctest.Wait()
+		if !n.self().Stuck {
+			t.Error("nobody is told of what cannot be ended")
+		}
+		close(freed)
+		<-stopped
+	})
+}

@@ -54,7 +54,10 @@ func (w *worker) run(ctx context.Context) error {
 	wg.Go(func() { w.register(ctx) })
 	wg.Go(func() { w.svc.Lease.Run(ctx) })
 	wg.Go(func() { w.gate.watch(ctx) })
-	wg.Go(func() { w.reportStuck(ctx) })
+	// A driver that cannot be ended may be found out only while the worker stops.
+	reporting, reported := context.WithCancel(context.WithoutCancel(ctx))
+	defer reported()
+	wg.Go(func() { w.reportStuck(reporting) })
 
 	pause := newBackoff(w.cfg.Retry)
 	for ctx.Err() == nil {
