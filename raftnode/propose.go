@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -90,12 +91,25 @@ func fault(err error) bool {
 	return answered && code == fsm.ErrInternal
 }
 
-// offer commits an entry through whoever leads now.
+// offer commits an entry through whoever leads now, until another does: a leader that
+// stands still, or whose machine is off, does not answer.
 func (n *Node) offer(ctx context.Context, entry []byte) (applyAnswer, error) {
+	another := n.leader.next()
 	id, ok := n.leaderID()
 	if !ok {
 		return applyAnswer{}, fsm.ErrNotLeader
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		select {
+		case <-another:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	return askRaw[applyAnswer](ctx, n, id, methodApply, entry)
 }
 

@@ -316,6 +316,25 @@ func TestLeaderThatIsStoppedHandsOver(t *testing.T) {
 	})
 }
 
+// A leader that is stopped with a request in hand does not answer it. Whoever has asked
+// asks the next one, as soon as that is known.
+func TestLeaderThatStandsStillHoldsUpNoRequest(t *testing.T) {
+	t.Parallel()
+	scenario(t, "another leads meanwhile", func(t *testing.T, c *Cluster) {
+		leader, asked := c.Leader(), c.Follower()
+		c.Pause(leader, false)
+		began := time.Now()
+		if err := c.Ask(asked, time.Minute, fsm.SetFrozen{Cluster: ClusterName, Frozen: true}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 10*timing(false).Election {
+			t.Errorf("it was answered after %v", took)
+		}
+		c.Resume(leader)
+		c.Eventually("all agree", c.Quiet)
+	})
+}
+
 // A leader whose followers are heard and cannot write commits nothing, and is leader
 // still. It stops all the same.
 func TestLeaderThatCannotCommitStops(t *testing.T) {
