@@ -305,35 +305,6 @@ func (a *Array) g16OnePromotion(c *call) {
 	}
 }
 
-// excused reports whether a promotion may begin although a call is in flight: that of a
-// process that the kernel does not end, whose agent was to tell that it is stuck and
-// could not. That is not promised. What such a process does later, a storage with
-// fencing tokens would refuse. a.mu is held.
-func (a *Array) excused(o *call) bool {
-	due, is := o.driver.overdue()
-	if !is {
-		return false
-	}
-	since, in := a.touch(o.driver.agent.node)
-	if in && o.driver.agent.lives() && a.leases.now()-max(since, due) >= reportTime {
-		return false
-	}
-	a.stats.Add("driver: stuck, and nobody could be told", 1)
-	o.fenced = true
-	return true
-}
-
-// reportTime is ample for a member in touch to commit a report.
-const reportTime = 150 * time.Millisecond
-
-// isFenced reports whether another promotion began during a call of a process that the
-// kernel did not end.
-func (a *Array) isFenced(c *call) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return c.fenced
-}
-
 func (a *Array) leave(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -344,7 +315,7 @@ func (a *Array) leave(c *call) {
 // g4CallsEnd: K after the lease of its service has ended no call is in flight, unless
 // its process cannot be ended, or its machine stood still.
 func (a *Array) g4CallsEnd(c *call) {
-	if _, stuck := c.driver.overdue(); stuck || c.slept != c.driver.agent.slept() {
+	if c.driver.late.agent != nil || c.slept != c.driver.agent.slept() {
 		return
 	}
 	late := a.leases.overdue(c.driver.agent.node, c.host) - time.Duration(float64(lease().Kill)/(1-lease().ClockError))

@@ -241,16 +241,18 @@ func (c *Cluster) services(m *Member, node *raftnode.Node, p *process) (all []dr
 	return all
 }
 
+// run runs a process until ctx ends, and stops its drivers before its Raft, as the
+// agent does.
 func (c *Cluster) run(ctx context.Context, m *Member, p *process) {
+	last, end := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { _ = p.peer.Run(ctx) })
-	wg.Go(func() {
-		if err := p.hosts.Run(ctx); err != nil && p.lives() {
-			c.tb.Error(err)
-		}
-	})
-	wg.Go(func() { c.oracle.watch(ctx, m, p) })
+	defer end()
+	wg.Go(func() { _ = p.peer.Run(last) })
+	wg.Go(func() { c.oracle.watch(last, m, p) })
+	if err := p.hosts.Run(ctx); err != nil && p.lives() {
+		c.tb.Error(err)
+	}
 }
 
 func (m *Member) meta() raftnode.Meta {

@@ -19,6 +19,7 @@ type driver struct {
 	lease  driverhost.Deadline
 	report func(stuck bool) // tells the agent's worker whether the process cannot be ended
 
+	late   lateness      // guarded by Array.mu
 	killed chan struct{} // closed when it is made to end
 	gone   chan struct{} // closed when nothing is left of the process
 	kill   func()
@@ -27,7 +28,6 @@ type driver struct {
 	mu    sync.Mutex
 	held  *grant        // the lease that the process knows of
 	wedge chan struct{} // closed when the kernel lets go of the process; nil unless it holds it
-	due   time.Duration // when the agent, if it ran, was to tell that the process cannot be ended; zero before
 }
 
 var (
@@ -73,6 +73,7 @@ func (d *driver) awaitPredecessor(ctx context.Context, site string) error {
 		case <-d.array.owner(d.host):
 		case <-patience.C:
 			stuck = true
+			d.array.toReport(d.array.driver(d.host), d.agent)
 			d.report(true)
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -10,7 +10,7 @@ import (
 
 // fault breaks something.
 func (s *story) fault(m *Member, cluster string) {
-	switch s.rnd.IntN(15) {
+	switch s.rnd.IntN(16) {
 	case 0, 1:
 		s.breaks(m, "cut", func() { s.c.Cut(m) }, func() { s.c.Heal(m) })
 	case 2:
@@ -40,6 +40,8 @@ func (s *story) fault(m *Member, cluster string) {
 		s.member()
 	case 14:
 		s.stepWallClock(m)
+	case 15:
+		s.stick(m)
 	case 13:
 		switch s.rnd.IntN(6) {
 		case 0:
@@ -85,6 +87,10 @@ func (s *story) mendDisk(m *Member) {
 
 // mendOne mends a random one of what is broken.
 func (s *story) mendOne() {
+	if s.stuck != nil && s.rnd.IntN(8) == 0 {
+		s.unstick(s.stuck)
+		return
+	}
 	if len(s.links) > 0 && s.rnd.IntN(2) == 0 {
 		s.links[0]()
 		s.links = s.links[1:]
@@ -184,7 +190,8 @@ func (s *story) powerCut() {
 	var lost []*Member
 	for _, m := range s.c.members() {
 		if _, broken := s.broken[m]; !broken {
-			s.c.Kill(m)
+			s.c.PowerOff(m)
+			s.unstick(m)
 			lost = append(lost, m)
 		}
 	}
@@ -283,5 +290,6 @@ func (s *story) heal() {
 		a.Heal()
 	}
 	s.c.net.setWeather(nil)
+	s.withoutTheStuck()
 	s.note("all is mended")
 }

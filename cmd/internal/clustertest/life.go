@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"math"
 	"time"
 
 	"github.com/lockstep-storage/lockstep/driverhost"
@@ -55,18 +56,23 @@ func (d *driver) mayAsk(g *grant) error {
 // live takes the renewals of the lease from the agent, for as long as that runs, and
 // ends the process after its deadline, whether the agent runs or not.
 func (d *driver) live() {
+	givenUp := math.MaxInt64 - killAfter() // by the agent, which ends the process then
 	for {
 		d.agent.machineRuns()
-		if d.agent.clock() >= d.deadline()+killAfter() {
+		if d.agent.clock() >= min(d.deadline(), givenUp)+killAfter() {
 			d.kill()
 		}
 		var renewed <-chan struct{}
 		if d.agent.awake() {
 			var until time.Duration
 			until, renewed = d.lease.Deadline()
-			_, _ = d.extend(until) // zero, if there is none now
+			if _, err := d.extend(until); err == nil {
+				givenUp = math.MaxInt64 - killAfter()
+			} else {
+				givenUp = min(givenUp, d.agent.clock())
+			}
 		}
-		end := time.NewTimer(d.agent.left(d.deadline() + killAfter()))
+		end := time.NewTimer(d.agent.left(min(d.deadline(), givenUp) + killAfter()))
 		select {
 		case <-renewed:
 		case <-end.C:
@@ -90,10 +96,7 @@ func (d *driver) die() {
 		return
 	case <-patience.C:
 	}
-	d.mu.Lock()
-	d.due = d.array.leases.now()
-	d.mu.Unlock()
-	d.array.stats.Add("driver: stuck", 1)
+	d.array.toReport(d, d.agent)
 	if d.agent.runs() {
 		d.report(true)
 	}
@@ -106,7 +109,7 @@ func (d *driver) die() {
 // reap waits for the end of a process that was killed.
 func (d *driver) reap() {
 	select {
-	case <-time.After(d.array.patience() / 2):
+	case <-time.After(d.array.patience() / 4):
 	case <-d.gone:
 		return
 	}
@@ -143,12 +146,4 @@ func (d *driver) release() {
 		close(d.wedge)
 		d.wedge = nil
 	}
-}
-
-// overdue is since when the agent should have told that the process cannot be ended,
-// if it should.
-func (d *driver) overdue() (due time.Duration, is bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.due, d.due != 0
 }

@@ -172,6 +172,10 @@ type reply struct {
 // answerTimeout is how long a node works on a message whose sender may be gone.
 const answerTimeout = 2 * time.Second
 
+// lostTimeout is how long the system of a node tries to get a message through. One that
+// got through to a node that does not answer is waited for without end.
+const lostTimeout = 4 * time.Second
+
 // send takes a message from a process to a node, and its answer back, until ctx
 // ends. What was sent may arrive after the sender has given up, or died.
 func (n *network) send(ctx context.Context, from *process, to string, m message) (any, error) {
@@ -209,9 +213,20 @@ func (n *network) unanswered(ctx context.Context, from *process) (any, error) {
 	select {
 	case <-ctx.Done():
 		return nil, errLost
+	case <-time.After(lostTimeout):
+		return nil, errLost
 	case <-from.died:
 		return nil, errKilled
 	}
+}
+
+// lose is what becomes of a message on its way.
+func (n *network) lose(replies chan<- reply) {
+	if n.quick() {
+		replies <- reply{err: errNoRoute}
+		return
+	}
+	time.AfterFunc(lostTimeout, func() { replies <- reply{err: errLost} })
 }
 
 // quick reports whether the network says at once that nothing can be reached. It
@@ -228,9 +243,7 @@ func (n *network) deliver(from *process, id string, m message, wait time.Duratio
 	}
 	to := n.process(id)
 	if to == nil || !to.runs() || n.isCut(from.node, id) {
-		if n.quick() {
-			replies <- reply{err: errNoRoute}
-		}
+		n.lose(replies)
 		return
 	}
 	late, cancel := context.WithTimeout(context.Background(), answerTimeout)
@@ -241,9 +254,7 @@ func (n *network) deliver(from *process, id string, m message, wait time.Duratio
 	}
 	back := n.fate(id, from.node)
 	if back.lost {
-		if n.quick() {
-			replies <- reply{err: errNoRoute}
-		}
+		n.lose(replies)
 		return
 	}
 	if back.wait > 0 {

@@ -187,6 +187,7 @@ func (o *oracle) commit(e *raft.Log) {
 	o.g9NothingLostNothingMoved(&step)
 	o.g11StartUpWritesNothing(&step)
 	o.g14RefusalsChangeNothing(&step)
+	o.stuckStopsFailovers(&step)
 	o.count(&step)
 }
 

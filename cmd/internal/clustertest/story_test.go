@@ -21,6 +21,7 @@ type story struct {
 	clients sync.WaitGroup
 	broken  map[*Member]func() // how to mend each member that is broken
 	links   []func()           // how to mend each link that is cut
+	stuck   *Member            // whose drivers the kernel holds, if there is one
 	joined  int
 	serial  int
 
@@ -115,6 +116,7 @@ func (s *story) learnUnknown() {
 
 // check looks for violations that were seen so far.
 func (s *story) check() {
+	s.c.stuckIsReported()
 	for name, a := range s.c.Arrays {
 		for _, v := range a.Violations() {
 			s.t.Errorf("%s: %s", name, v)

@@ -1,0 +1,45 @@
+package clustertest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Remove takes a member that is off out of the deployment, as an operator does with
+// lockstep peers remove: again, until it is done. Its services may have leases for a
+// while yet, owe something that others have to be given, or take part in a failover.
+func (c *Cluster) Remove(m *Member) (err error) {
+	for end := c.now() + patience; c.now() < end; <-time.After(500 * time.Millisecond) {
+		for _, at := range c.Live() {
+			if err = c.askToRemove(at, m.ID); err == nil {
+				c.forget(m)
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("remove %s: %w", m.ID, err)
+}
+
+func (c *Cluster) askToRemove(at *Member, id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	c.mu.Lock()
+	node, p := at.Node, at.process
+	c.mu.Unlock()
+	if err := node.RemovePeer(ctx, id); err != nil {
+		return err
+	}
+	if !p.runs() {
+		return errKilled // nobody hears of it
+	}
+	return nil
+}
+
+// forget is for a member that has left for good.
+func (c *Cluster) forget(m *Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Members = slices.DeleteFunc(c.Members, func(o *Member) bool { return o == m })
+}
