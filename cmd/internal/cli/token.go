@@ -89,11 +89,11 @@ func keystoneOptions() (gophercloud.AuthOptions, error) {
 			o.Scope.DomainName = first("OS_PROJECT_DOMAIN_NAME", "OS_DOMAIN_NAME")
 		}
 	}
-	for name, value := range map[string]string{
-		"OS_USERNAME": o.Username + o.UserID, "OS_PASSWORD": o.Password, "OS_PROJECT_NAME": o.Scope.ProjectName + o.Scope.ProjectID,
+	for _, needed := range [][2]string{
+		{"OS_USERNAME", o.Username + o.UserID}, {"OS_PASSWORD", o.Password}, {"OS_PROJECT_NAME", o.Scope.ProjectName + o.Scope.ProjectID},
 	} {
-		if value == "" {
-			return o, fmt.Errorf("%s is missing", name)
+		if needed[1] == "" {
+			return o, fmt.Errorf("%s is missing", needed[0])
 		}
 	}
 	return o, nil
