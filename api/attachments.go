@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -71,6 +72,7 @@ func (s *Server) attachmentList(x *exchange, row func(*fsm.State, *fsm.Attachmen
 	if err != nil {
 		return err
 	}
+	p.uncounted(x)
 	if err := s.look(x); err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (s *Server) attachmentList(x *exchange, row func(*fsm.State, *fsm.Attachmen
 		return func(a fsm.Attachment) any { return get(&a) }
 	}
 	return list(x, p, lister[fsm.Attachment]{
-		noun: "attachments", rows: state.EveryAttachment, get: state.Attachment, missing: noAttachment,
+		noun: "attachments", alone: true, rows: state.EveryAttachment, get: state.Attachment, missing: noAttachment,
 		id:    func(a fsm.Attachment) string { return a.ID },
 		index: func(a fsm.Attachment) uint64 { return a.Index },
 		row:   func(a fsm.Attachment) map[string]any { return row(state, &a) },
@@ -134,9 +136,17 @@ func (s *Server) createAttachment(x *exchange) error {
 		return err
 	}
 	asked := body.sub("attachment")
+	if x.version < withAttachMode {
+		if err := asked.unexpected("attachment", body["attachment"], "instance_uuid", "connector", "volume_uuid"); err != nil {
+			return err
+		}
+	}
 	_, v, err := s.owner(x, asked.text("volume_uuid"))
 	if err != nil {
 		return err
+	}
+	if strings.Contains(string(v.Status), "error") {
+		return badRequest("Invalid volume: Volume attachments can not be created if the volume is in an error state. The Volume %s currently has a status of: %s ", v.ID, v.Status)
 	}
 	ids, err := x.identities()
 	if err != nil {
@@ -182,17 +192,20 @@ func (s *Server) updateAttachment(x *exchange) error {
 
 // completeAttachment answers POST attachments/{id}/action.
 func (s *Server) completeAttachment(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout)
+	name, _, err := x.action(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}
-	if _, ok := body["os-complete"]; !ok {
-		name := body.only()
-		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+	if name != "os-complete" {
+		return noAction(name)
 	}
 	a, err := s.attachment(x)
 	if err != nil {
 		return err
+	}
+	if a.Status == fsm.AttachAttached { // it is complete, and may be so twice
+		x.empty(http.StatusNoContent, typeJSON)
+		return nil
 	}
 	err = s.act(x, a.ID, fsm.UpdateAttachment{ID: a.ID, Complete: true})
 	if r, ok := refusedFor(err, fsm.ErrConflict); ok {

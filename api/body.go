@@ -2,12 +2,15 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +94,48 @@ func (x *exchange) checkType() error {
 	return nil
 }
 
+// action returns the body of a request for an action, and which one it names. Like
+// Cinder it looks at the name before it looks at anything else, and knows a body that
+// is none for one that names nothing.
+func (x *exchange) action(limit time.Duration) (name string, body object, err error) {
+	raw, err := x.read(maxBody, limit)
+	if err != nil {
+		return "", nil, err
+	}
+	x.r.Body = io.NopCloser(bytes.NewReader(raw))
+	if _, said := x.r.Header["Content-Type"]; len(raw) == 0 || !said {
+		return "", nil, noAction("None")
+	}
+	var list []json.RawMessage
+	isList := json.Unmarshal(raw, &list) == nil && list != nil
+	body, err = x.body(limit)
+	switch {
+	case err != nil && json.Valid(raw) && x.checkType() == nil && (!isList || len(list) > 0):
+		return "", nil, newFault(http.StatusNotFound, msgNoResource)
+	case err != nil && isList, err == nil && len(body) != 1:
+		return "", nil, newFault(http.StatusBadRequest, "Malformed request body")
+	}
+	return body.only(), body, err
+}
+
+func noAction(name string) error {
+	return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+}
+
+// unexpected refuses an object that has other fields than those.
+func (o object) unexpected(field string, raw json.RawMessage, allowed ...string) error {
+	var extra []string
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if !slices.Contains(allowed, name) {
+			extra = append(extra, name)
+		}
+	}
+	if extra == nil {
+		return nil
+	}
+	return schemaFault(field, raw, additional(extra))
+}
+
 func schemaFault(field string, value json.RawMessage, message string) error {
 	shown := pyStr(value)
 	if field != "" {
@@ -140,9 +185,11 @@ func (o object) size(name string) (int64, error) {
 	value := pyStr(o[name])
 	size, err := strconv.ParseInt(value, 10, 64)
 	switch {
-	case err == nil && size < 1 && o[name][0] != '"':
-		return 0, schemaFault(name, o[name], value+" is less than the minimum of 1")
-	case err != nil || size < 1 || size > maxSize:
+	case err == nil && size < 1:
+		return 0, schemaFault(name, o[name], fmt.Sprintf("%d is less than the minimum of 1", size))
+	case value != "" && strings.Trim(value, "0123456789") == "" && (err != nil || size > maxSize):
+		return 0, schemaFault(name, o[name], fmt.Sprintf("%s is greater than the maximum of %d", cmp.Or(strings.TrimLeft(value, "0"), "0"), maxSize))
+	case err != nil:
 		return 0, fieldFault(name, value, fmt.Sprintf("%s%s '%s' must be an integer from 1 to %d", prefixInvalid, name, value, maxSize))
 	}
 	return size, nil

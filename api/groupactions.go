@@ -30,14 +30,13 @@ func (s *Server) groupActions() map[string]groupAction {
 
 // actOnGroup answers POST groups/{id}/action.
 func (s *Server) actOnGroup(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout)
+	name, body, err := x.action(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}
-	name := body.only()
 	action, ok := s.groupActions()[name]
 	if !ok {
-		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+		return noAction(name)
 	}
 	if x.version < action.since {
 		return newFault(http.StatusNotFound, msgNoResource)
@@ -128,6 +127,7 @@ func (s *Server) failOverGroup(x *exchange, g *fsm.Group, args object) error {
 		cmd.Mode = fsm.Planned
 	}
 	s.node.View(func(state *fsm.State) {
+		err = state.CheckGroupType(g.ID)
 		for move := range state.Moves(g.Cluster, g.ID) {
 			others := slices.DeleteFunc(state.Targets(g.Cluster), func(t string) bool { return t == move.From })
 			if cmd.Target == "" && len(others) > 0 {
@@ -135,6 +135,9 @@ func (s *Server) failOverGroup(x *exchange, g *fsm.Group, args object) error {
 			}
 		}
 	})
+	if err != nil {
+		return groupRefusal(err)
+	}
 	if err := s.commit(x, ids, g.ID, cmd); err != nil {
 		return groupRefusal(fmt.Errorf("fail over group %s: %w", g.ID, err))
 	}

@@ -29,7 +29,7 @@ func (x *exchange) groupDetail(state *fsm.State, g *fsm.Group) map[string]any {
 	if x.version >= withGroupSnapshots {
 		row["group_snapshot_id"], row["source_group_id"] = nil, nil
 	}
-	if listed, err := parseBool("list_volume", x.query.Get("list_volume")); x.version >= withGroupVolumes && err == nil && listed {
+	if x.version >= withGroupVolumes && isTrue(x.query.Get("list_volume")) {
 		row["volumes"] = append([]string{}, state.GroupVolumes(g.ID)...)
 	}
 	if x.version >= withGroupReplication {
@@ -67,7 +67,7 @@ func (s *Server) groupList(x *exchange, row func(*fsm.State, *fsm.Group) map[str
 		return err
 	}
 	delete(p.filters, "list_volume")
-	p.count = false
+	p.uncounted(x)
 	if err := s.look(x); err != nil {
 		return err
 	}
@@ -94,6 +94,11 @@ func (s *Server) showGroup(x *exchange) error {
 	id := x.params.ByName("id")
 	if id == "detail" {
 		return s.groupList(x, x.groupDetail)
+	}
+	if x.version >= withGroupVolumes && x.query.Has("list_volume") {
+		if _, err := parseBool("list_volume", x.query.Get("list_volume")); err != nil {
+			return err
+		}
 	}
 	g, err := s.group(x, id)
 	if err != nil {

@@ -223,8 +223,8 @@ func (s *Server) deleteGroupType(x *exchange) error {
 		return err
 	}
 	err = s.act(x, t.ID, fsm.DeleteGroupType{ID: t.ID})
-	if r, ok := refusedFor(err, fsm.ErrConflict); ok {
-		return badRequest("%s", r.Message)
+	if _, ok := refusedFor(err, fsm.ErrConflict); ok {
+		return badRequest("Target group type is still in use. Group Type %s deletion is not allowed with groups present with the type.", t.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("delete group type %s: %w", t.ID, err)

@@ -63,7 +63,7 @@ func (m metadataOf) show(x *exchange) error {
 		return err
 	}
 	body := `{"metadata": ` + pythonJSON(d.pairs) + "}"
-	if d.noun == "Volume" {
+	if d.noun == "Volume" && x.version >= withMetadataTag {
 		sum := md5.Sum([]byte(body)) //nolint:gosec // an entity tag
 		x.Header().Set("Etag", hex.EncodeToString(sum[:]))
 		x.Header().Del(headerComputeID)

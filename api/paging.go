@@ -53,11 +53,20 @@ func (x *exchange) page() (page, error) {
 	return p, x.filter(&p)
 }
 
+// uncounted makes with_count what it is in lists that have no count: a filter that
+// there is not.
+func (p *page) uncounted(x *exchange) {
+	p.count = false
+	if x.query.Has("with_count") {
+		p.filters["with_count"] = x.query.Get("with_count")
+	}
+}
+
 // filter reads what a list is filtered by: always by the project, unless an
-// administrator asks for all.
+// administrator asks for all. Before lists counted, with_count was a filter.
 func (x *exchange) filter(p *page) error {
 	for key, values := range x.query {
-		if !slices.Contains(notFilters(), key) {
+		if !slices.Contains(notFilters(), key) || key == "with_count" && x.version < withCount {
 			p.filters[key] = values[len(values)-1]
 		}
 	}
@@ -130,7 +139,10 @@ func (x *exchange) ordersBy(def string, check func(key, dir string) error) ([]or
 	}
 	asked := x.query.Get("sort")
 	if !x.query.Has("sort") {
-		asked = cmp.Or(x.query.Get("sort_key"), def) + ":" + x.query.Get("sort_dir")
+		if x.query.Has("sort_key") {
+			def = x.query.Get("sort_key")
+		}
+		asked = def + ":" + x.query.Get("sort_dir")
 	}
 	var all []order
 	for part := range strings.SplitSeq(strings.TrimSpace(asked), ",") {
@@ -139,9 +151,7 @@ func (x *exchange) ordersBy(def string, check func(key, dir string) error) ([]or
 		if err := check(key, dir); err != nil {
 			return nil, err
 		}
-		if key != "" {
-			all = append(all, order{key: key, desc: dir != "asc"})
-		}
+		all = append(all, order{key: key, desc: dir != "asc"})
 	}
 	return all, nil
 }
@@ -150,6 +160,7 @@ func (x *exchange) ordersBy(def string, check func(key, dir string) error) ([]or
 type lister[V any] struct {
 	noun    string // in the plural, as in the answer
 	links   string // what links to the next page are called, if not after the noun
+	alone   bool   // pages have no links
 	rows    func(before uint64) iter.Seq[V]
 	get     func(id string) (V, bool)
 	missing func(id string) error
@@ -180,7 +191,7 @@ func list[V any](x *exchange, p page, l lister[V]) error {
 		rows = append(rows, l.row(v))
 	}
 	answer := map[string]any{l.noun: rows}
-	if p.limit > 0 && len(rows) == p.limit {
+	if p.limit > 0 && len(rows) == p.limit && !l.alone {
 		answer[cmp.Or(l.links, l.noun+"_links")] = []any{map[string]string{"rel": "next", "href": x.next(p.limit, l.id(found[len(found)-1]))}}
 	}
 	if p.count {
@@ -199,10 +210,13 @@ func (l lister[V]) check(x *exchange, p *page) error {
 		}
 	}
 	var invalid []string
-	for _, name := range slices.Sorted(maps.Keys(p.filters)) {
-		if plain, like := strings.CutSuffix(name, "~"); like && x.version < withLikeFilters {
+	for _, name := range queryKeys(x.r.URL.RawQuery) {
+		if _, ok := p.filters[name]; !ok || name == "project_id" {
+			continue
+		}
+		if strings.HasSuffix(name, "~") && x.version < withLikeFilters {
 			delete(p.filters, name)
-		} else if !x.admin && !slices.Contains(l.open, plain) && name != "project_id" {
+		} else if !x.admin && !slices.Contains(l.open, name) {
 			invalid = append(invalid, name)
 		}
 	}

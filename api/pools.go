@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-storage/lockstep/fsm"
@@ -25,6 +26,9 @@ func (s *Server) listPools(x *exchange) error {
 			return err
 		}
 	}
+	if err := x.checkPoolFilters(); err != nil {
+		return err
+	}
 	if err := s.look(x); err != nil {
 		return err
 	}
@@ -42,11 +46,26 @@ func (s *Server) listPools(x *exchange) error {
 		if detail {
 			row["capabilities"] = capabilities(state, &cl)
 		}
-		if name := x.query.Get("pool_name"); name == "" || name == row["name"] {
+		if name := x.query.Get("name"); x.version < withPoolFilters || name == "" || name == row["name"] {
 			rows = append(rows, row)
 		}
 	}
 	x.json(http.StatusOK, typeJSON, map[string]any{"pools": rows})
+	return nil
+}
+
+// checkPoolFilters refuses what pools cannot be filtered by. Before Cinder could filter
+// them it looked at nothing.
+func (x *exchange) checkPoolFilters() error {
+	var invalid []string
+	for _, name := range queryKeys(x.r.URL.RawQuery) {
+		if !slices.Contains([]string{"name", "detail", "consistency"}, name) {
+			invalid = append(invalid, name)
+		}
+	}
+	if invalid != nil && x.version >= withPoolFilters {
+		return badRequest("Invalid filters %s are found in query options.", strings.Join(invalid, ","))
+	}
 	return nil
 }
 
@@ -70,12 +89,12 @@ func (s *Server) showCapabilities(x *exchange) error {
 	var row map[string]any
 	s.node.View(func(state *fsm.State) {
 		for svc := range state.Services() {
-			if svc.Host != withoutPool(host) {
+			if row != nil || !matchesHost(svc.Host, host) && !matchesHost(svc.Cluster, host) {
 				continue
 			}
 			_, backend, _ := strings.Cut(svc.Host, "@")
 			row = map[string]any{
-				"namespace": "OS::Storage::Capabilities::" + svc.Host, "vendor_name": "Lockstep", "volume_backend_name": backend,
+				"namespace": "OS::Storage::Capabilities::" + svc.Group(), "vendor_name": "Lockstep", "volume_backend_name": backend,
 				"pool_name": nil, "driver_version": nil, "storage_protocol": volumeProtocol, "display_name": nil, "description": nil,
 				"visibility": nil, "replication_targets": state.Targets(svc.Group()), "properties": map[string]any{},
 			}

@@ -246,14 +246,18 @@ func pyMessage(k jsonschema.ErrorKind, value json.RawMessage) (rank int, message
 	case *kind.AnyOf, *kind.OneOf:
 		return ofExtras, shown + " is not valid under any of the given schemas"
 	case *kind.AdditionalProperties:
-		extra := slices.Sorted(slices.Values(k.Properties))
-		verb := "was"
-		if len(extra) > 1 {
-			verb = "were"
-		}
-		return ofExtras, fmt.Sprintf("Additional properties are not allowed (%s %s unexpected)", quoteAll(extra), verb)
+		return ofExtras, additional(slices.Sorted(slices.Values(k.Properties)))
 	}
 	return ofExtras, shown + " is not valid"
+}
+
+// additional says that there are fields that must not be.
+func additional(extra []string) string {
+	verb := "was"
+	if len(extra) > 1 {
+		verb = "were"
+	}
+	return fmt.Sprintf("Additional properties are not allowed (%s %s unexpected)", quoteAll(extra), verb)
 }
 
 // badKey is what is wrong with a key: it has not the pattern that keys must have.

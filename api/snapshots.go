@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -59,6 +61,12 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 	if err != nil {
 		return err
 	}
+	if x.version < withSnapshotMetadata {
+		delete(p.filters, "metadata")
+	}
+	if x.version < withSnapshotNameSort && slices.ContainsFunc(p.orders, func(o order) bool { return o.key == "name" }) {
+		return fieldFault("sort", "name", prefixInvalid+"Invalid sort key")
+	}
 	if err := s.look(x); err != nil {
 		return err
 	}
@@ -85,8 +93,30 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 			"project_id": func(sn fsm.Snapshot) any { return sn.ProjectID },
 			"user_id":    func(sn fsm.Snapshot) any { return sn.UserID },
 			"metadata":   func(sn fsm.Snapshot) any { return pairFilter(sn.Metadata) },
+
+			"display_name":      func(sn fsm.Snapshot) any { return sn.Name },
+			"volume_size":       func(sn fsm.Snapshot) any { return strconv.FormatInt(sn.Size, 10) },
+			"availability_zone": func(fsm.Snapshot) any { return zone },
+			"consumes_quota":    func(fsm.Snapshot) any { return func(want string) bool { return isTrue(want) } },
+			"cluster_name":      snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["cluster_name"](*v) }),
+			"host":              snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["host"](*v) }),
+			"volume_type_id":    snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["volume_type_id"](*v) }),
 		},
 	})
+}
+
+// snapshotOf filters snapshots by something of their volume.
+func snapshotOf(state *fsm.State, get func(*fsm.Volume) any) func(fsm.Snapshot) any {
+	return func(sn fsm.Snapshot) any {
+		v, _ := state.Volume(sn.VolumeID)
+		return get(&v)
+	}
+}
+
+// isTrue reports whether a filter is asked to be true.
+func isTrue(want string) bool {
+	yes, err := parseBool("", want)
+	return err == nil && yes
 }
 
 // showSnapshot answers GET snapshots/{id}, and GET snapshots/detail.
@@ -143,7 +173,9 @@ func (s *Server) createSnapshot(x *exchange) error {
 	}
 	sn.ID = ids.of("snapshot")
 	err = s.commit(x, ids, sn.ID, fsm.CreateSnapshot{Snapshot: sn, Force: force, Host: host})
-	if r, ok := refusedFor(err, fsm.ErrConflict); ok && r.Field == "status" {
+	if r, ok := refusedFor(err, fsm.ErrConflict); ok && r.Field == "status" && r.Value != string(fsm.StatusError) {
+		return badRequest("Invalid volume: Volume %s status must be available, but current status is: %s.", sn.VolumeID, r.Value)
+	} else if ok && r.Field == "status" {
 		return badRequest("Invalid volume: The snapshot cannot be created when the volume is in %s status.", r.Value)
 	}
 	if err != nil {
@@ -195,25 +227,25 @@ func (s *Server) deleteSnapshot(x *exchange) error {
 
 // snapshotStatuses are those that Cinder lets an administrator set.
 func snapshotStatuses() []string {
-	return []string{"error", "available", "creating", "deleting", "deleted", "error_deleting", "unmanaging", "backing-up", "restoring"}
+	return []string{"error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up", "restoring"}
 }
 
 // actOnSnapshot answers POST snapshots/{id}/action.
 func (s *Server) actOnSnapshot(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout)
+	name, body, err := x.action(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}
-	name := body.only()
 	if name != "os-reset_status" {
-		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+		return noAction(name)
 	}
 	if err := s.schemas.validate("action_snapshot_reset", x.raw); err != nil {
 		return err
 	}
-	status := body.sub(name).text("status")
+	asked := body.sub(name).text("status")
+	status := strings.ToLower(asked)
 	if !slices.Contains(snapshotStatuses(), status) {
-		return fieldFault("status", status, fmt.Sprintf("Snapshot status: %s is invalid, valid statuses are: (%s).", cut(status), quoteAll(snapshotStatuses())), snapshotStatuses()...)
+		return fieldFault("status", status, fmt.Sprintf("Snapshot status: %s is invalid, valid statuses are: (%s).", cut(asked), quoteAll(snapshotStatuses())), snapshotStatuses()...)
 	}
 	sn, err := s.snapshot(x, x.params.ByName("id"))
 	if err != nil {

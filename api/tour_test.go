@@ -79,6 +79,7 @@ func tourOfVolumes() []stop {
 		{request: "GET /v3/volumes/{v}"},
 		{request: "PUT /v3/volumes/{v}", body: `{"volume": {"name": "w"}}`},
 		{request: "GET /v3/volumes/{v}/metadata"},
+		{request: "GET /v3/volumes/{v}/metadata", version: "3.14"},
 		{request: "POST /v3/volumes/{v}/metadata", body: `{"metadata": {"a": "b"}}`},
 		{request: "PUT /v3/volumes/{v}/metadata", body: `{"metadata": {"a": "b"}}`},
 		{request: "GET /v3/volumes/{v}/metadata/a"},

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -82,34 +83,82 @@ func (x *exchange) typeDetail(t *fsm.VolumeType) map[string]any {
 	return row
 }
 
-// listTypes answers GET types, newest first: the public ones, unless is_public says
-// otherwise.
-func (s *Server) listTypes(x *exchange) error {
-	every, public := strings.EqualFold(x.query.Get("is_public"), "none"), true
-	if !every && x.query.Has("is_public") {
-		var err error
-		if public, err = parseBool("is_public", x.query.Get("is_public")); err != nil {
-			return err
+// listedType is a volume type and its place among all, by creation.
+type listedType struct {
+	fsm.VolumeType
+
+	at uint64
+}
+
+// publicTypes says which volume types a list has: the public ones, unless is_public of
+// an administrator says otherwise.
+func (x *exchange) publicTypes() (wanted func(*fsm.VolumeType) bool, err error) {
+	asked, public := x.query.Get("is_public"), true
+	if x.admin && x.query.Has("is_public") {
+		if strings.EqualFold(asked, "none") {
+			return func(*fsm.VolumeType) bool { return true }, nil
+		}
+		if public, err = parseBool("is_public", asked); err != nil {
+			return nil, badRequest("Invalid is_public filter [%s]", cut(asked))
 		}
 	}
+	return func(t *fsm.VolumeType) bool { return t.Private != public }, nil
+}
+
+// listTypes answers GET types, newest first.
+func (s *Server) listTypes(x *exchange) error {
+	wanted, err := x.publicTypes()
+	if err != nil {
+		return err
+	}
+	p, err := x.page()
+	if err != nil {
+		return err
+	}
+	delete(p.filters, "is_public")
+	delete(p.filters, "project_id") // types belong to none
 	if err := s.look(x); err != nil {
 		return err
 	}
-	var all []fsm.VolumeType
-	s.node.View(func(state *fsm.State) {
-		all = allTypes(state)
+	all := allTypes(s.node.Clone())
+	get := func(id string) (listedType, bool) {
+		i := slices.IndexFunc(all, func(t fsm.VolumeType) bool { return t.ID == id })
+		if i < 0 {
+			return listedType{}, false
+		}
+		return listedType{all[i], uint64(i + 1)}, true
+	}
+	if _, ok := get(p.marker); !ok {
+		p.marker = "" // as Cinder has it here
+	}
+	return list(x, p, lister[listedType]{
+		noun: "volume_types", links: "volume_type_links", get: get, missing: noType, open: []string{"extra_specs"},
+		rows: func(before uint64) iter.Seq[listedType] {
+			return func(yield func(listedType) bool) {
+				for i, t := range slices.Backward(all) {
+					if at := uint64(i + 1); (before == 0 || at < before) && wanted(&t) && !yield(listedType{t, at}) {
+						return
+					}
+				}
+			}
+		},
+		id:    func(t listedType) string { return t.ID },
+		index: func(t listedType) uint64 { return t.at },
+		row:   func(t listedType) map[string]any { return x.typeDetail(&t.VolumeType) },
+		filters: map[string]func(listedType) any{
+			"id":          func(t listedType) any { return t.ID },
+			"name":        func(t listedType) any { return t.Name },
+			"description": func(t listedType) any { return t.Description },
+			"extra_specs": func(t listedType) any { return pairFilter(t.ExtraSpecs) },
+		},
+		sorts: map[string]func(a, b listedType) int{
+			"id":          func(a, b listedType) int { return cmp.Compare(a.ID, b.ID) },
+			"name":        func(a, b listedType) int { return cmp.Compare(a.Name, b.Name) },
+			"description": func(a, b listedType) int { return cmp.Compare(a.Description, b.Description) },
+			"created_at":  func(a, b listedType) int { return cmp.Compare(a.at, b.at) },
+			"updated_at":  func(a, b listedType) int { return cmp.Compare(a.UpdatedAt, b.UpdatedAt) },
+		},
 	})
-	if want := x.query.Get("extra_specs"); want != "" {
-		all = slices.DeleteFunc(all, func(t fsm.VolumeType) bool { return !pairFilter(t.ExtraSpecs)(want) })
-	}
-	all = slices.DeleteFunc(all, func(t fsm.VolumeType) bool { return !every && t.Private == public })
-	slices.Reverse(all)
-	rows := make([]any, 0, min(len(all), maxLimit))
-	for i := range all[:min(len(all), maxLimit)] {
-		rows = append(rows, x.typeDetail(&all[i]))
-	}
-	x.json(http.StatusOK, typeJSON, map[string]any{"volume_types": rows})
-	return nil
 }
 
 func (s *Server) typeByID(x *exchange) (t fsm.VolumeType, err error) {
@@ -126,7 +175,7 @@ func (s *Server) typeByID(x *exchange) (t fsm.VolumeType, err error) {
 			t, ok = volumeType(state, defaultTypeName)
 		}
 	})
-	if !ok {
+	if !ok || t.Private && !x.admin {
 		return t, noType(id)
 	}
 	return t, nil
@@ -189,7 +238,7 @@ func (s *Server) deleteType(x *exchange) error {
 		return err
 	}
 	if t.Name == defaultTypeName {
-		return badRequest("The volume type %s is the default volume type and cannot be deleted.", t.ID)
+		return badRequest("The volume type %s is a default volume type and cannot be deleted.", t.ID)
 	}
 	for v := range s.node.Clone().Volumes(0) {
 		if v.VolumeType == t.Name {

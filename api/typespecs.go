@@ -128,7 +128,9 @@ func (s *Server) updateType(x *exchange) error {
 	if t, err = s.typeByID(x); err != nil {
 		return err
 	}
-	x.json(http.StatusOK, typeJSON, map[string]any{"volume_type": typeRow(&t)})
+	row := typeRow(&t)
+	delete(row, "os-volume-type-access:is_public") // which Cinder adds everywhere else
+	x.json(http.StatusOK, typeJSON, map[string]any{"volume_type": row})
 	return nil
 }
 

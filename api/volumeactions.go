@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -37,14 +38,13 @@ func (s *Server) volumeActions() map[string]volumeAction {
 
 // actOnVolume answers POST volumes/{id}/action.
 func (s *Server) actOnVolume(x *exchange) error {
-	body, err := x.body(s.cfg.RequestTimeout)
+	name, body, err := x.action(s.cfg.RequestTimeout)
 	if err != nil {
 		return err
 	}
-	name := body.only()
 	action, ok := s.volumeActions()[name]
 	if !ok {
-		return badRequest("There is no such action: %s. Verify the request body and Content-Type header and try again.", cut(name))
+		return noAction(name)
 	}
 	if action.schema != "" {
 		if err := s.schemas.validate(action.schema, x.raw); err != nil {
@@ -124,7 +124,7 @@ func volumeStatuses() []string {
 }
 
 func attachStatuses() []string {
-	return []string{"attached", "attaching", "detached", "reserved", "error_attaching", "error_detaching", "deleted"}
+	return []string{"attached", "detached"}
 }
 
 func migrationStatuses() []string {
@@ -133,21 +133,26 @@ func migrationStatuses() []string {
 
 // resetVolume sets the status of a volume that is not as it says.
 func (s *Server) resetVolume(x *exchange, _ string, v *fsm.Volume, args object) error {
-	if !args.has("status") && !args.has("attach_status") && !args.has("migration_status") {
+	if args.text("status")+args.text("attach_status")+args.text("migration_status") == "" {
 		return badRequest("Must specify 'status', 'attach_status' or 'migration_status' for update.")
 	}
 	for _, f := range []struct {
-		name, noun string
-		allowed    []string
+		name, noun  string
+		allowed     []string
+		open, close string // of the list, as Python has it
 	}{
-		{"status", "Volume status", volumeStatuses()},
-		{"attach_status", "Volume attach status", attachStatuses()},
-		{"migration_status", "Volume migration status", migrationStatuses()},
+		{"status", "Volume status", volumeStatuses(), "(", ")"},
+		{"attach_status", "Volume attach status", attachStatuses(), "[", "]"},
+		{"migration_status", "Volume migration status", migrationStatuses(), "(", ")"},
 	} {
 		value := strings.ToLower(args.text(f.name))
-		if args.has(f.name) && !slices.Contains(f.allowed, value) {
-			return fieldFault(f.name, value, fmt.Sprintf("%s: %s is invalid, valid statuses are: (%s).", f.noun, cut(value), quoteAll(f.allowed)), f.allowed...)
+		if value != "" && !slices.Contains(f.allowed, value) {
+			return fieldFault(f.name, value, fmt.Sprintf("%s: %s is invalid, valid statuses are: %s%s%s.",
+				f.noun, cut(args.text(f.name)), f.open, quoteAll(f.allowed), f.close), f.allowed...)
 		}
+	}
+	if err := args.unexpected("os-reset_status", args.raw(), "status", "attach_status", "migration_status"); err != nil {
+		return err
 	}
 	return s.acted(x, v, fsm.ResetVolume{
 		ID: v.ID, Status: fsm.VolumeStatus(strings.ToLower(args.text("status"))),
@@ -240,13 +245,15 @@ func (s *Server) summarizeVolumes(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(p.filters, func(name, _ string) bool { return name != "project_id" }) // Cinder looks at no other one here
 	if err := s.look(x); err != nil {
 		return err
 	}
-	l := lister[fsm.Volume]{filters: volumeFilters()}
+	state := s.node.Clone()
+	l := lister[fsm.Volume]{filters: volumeFilters(state)}
 	var count, size int64
 	seen := map[string][]string{}
-	for v := range s.node.Clone().Volumes(0) {
+	for v := range state.Volumes(0) {
 		if !l.matches(v, p.filters) {
 			continue
 		}

@@ -30,14 +30,15 @@ func (s *Server) createVolume(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if v.GroupID != "" && v.VolumeType == "" {
-		return badRequest("%svolume_type must be provided when creating a volume in a group.", prefixInvalid)
+	if err := x.checkGroup(state, &v); err != nil {
+		return err
 	}
 	volType, err := wantedType(state, cmp.Or(v.VolumeType, defaultTypeName))
 	if err != nil {
 		return err
 	}
 	v.VolumeType, v.Replicated = volType.Name, volType.Replicated()
+	v.Multiattach = slices.Contains(volType.ExtraSpecs, fsm.KeyValue{Key: "multiattach", Value: "<is> True"})
 	near, err := x.groupFor(state, &v, &volType)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (s *Server) answerCreated(x *exchange, v fsm.Volume) {
 		}
 		row = x.volumeRow(state, &v)
 	})
-	if x.version >= withProviderID {
+	if x.version >= withServiceUUID {
 		row["shared_targets"] = true
 	}
 	if x.version >= withClusterName && x.admin {
@@ -78,6 +79,9 @@ func (s *Server) answerCreated(x *exchange, v fsm.Volume) {
 	}
 	x.json(http.StatusAccepted, typeJSON, map[string]any{"volume": row})
 }
+
+const msgMultiattach = "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types." +
+	" Contact your administrator to create a multiattach enabled volume type and use it to create multiattach volumes."
 
 // volumeAsked returns the volume that the body asks for.
 func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
@@ -102,9 +106,8 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 			return fsm.Volume{}, err
 		}
 	}
-	multiattach, err := asked.flag("multiattach", "false")
-	if err != nil {
-		return fsm.Volume{}, err
+	if multiattach, err := asked.flag("multiattach", "false"); err != nil || multiattach {
+		return fsm.Volume{}, cmp.Or(err, badRequest(msgMultiattach))
 	}
 	name, err := asked.short("name")
 	if err != nil {
@@ -121,7 +124,7 @@ func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
 	return fsm.Volume{
 		ProjectID: x.project, UserID: x.user, Name: name, Description: description,
 		Size: size, VolumeType: asked.text("volume_type"), Metadata: pairs,
-		SnapshotID: asked.text("snapshot_id"), SourceVolumeID: asked.text("source_volid"), Multiattach: multiattach,
+		SnapshotID: asked.text("snapshot_id"), SourceVolumeID: asked.text("source_volid"),
 		GroupID: cmp.Or(asked.text("group_id"), asked.text("consistencygroup_id")),
 	}, nil
 }
@@ -132,21 +135,36 @@ func (x *exchange) groupFor(state *fsm.State, v *fsm.Volume, t *fsm.VolumeType) 
 	if v.GroupID == "" {
 		return nil, nil
 	}
-	g, ok := state.Group(v.GroupID)
-	switch {
-	case !ok || !x.sees(g.ProjectID):
-		return nil, noGroup(v.GroupID)
-	case !slices.Contains(g.VolumeTypes, t.ID):
+	g, _ := state.Group(v.GroupID)
+	if !slices.Contains(g.VolumeTypes, t.ID) {
 		return nil, badRequest("%sInvalid volume_type provided: %s (requested type must be supported by this group).", prefixInvalid, t.ID)
 	}
 	return &fsm.Volume{Cluster: g.Cluster}, nil
 }
 
+// checkGroup refuses a group that there is not, and a volume in a group that asks for
+// no type.
+func (x *exchange) checkGroup(state *fsm.State, v *fsm.Volume) error {
+	if v.GroupID == "" {
+		return nil
+	}
+	if g, ok := state.Group(v.GroupID); !ok || !x.sees(g.ProjectID) {
+		return noGroup(v.GroupID)
+	}
+	if v.VolumeType == "" {
+		return badRequest("%svolume_type must be provided when creating a volume in a group.", prefixInvalid)
+	}
+	return nil
+}
+
 // checkSource refuses what volumes are not made from here.
 func (s *Server) checkSource(asked object) error {
-	for _, name := range []string{"backup_id", "imageRef", "image_id"} {
+	if id := asked.text("backup_id"); id != "" { // there are none
+		return newFault(http.StatusNotFound, "Backup %s could not be found.", id)
+	}
+	for _, name := range []string{"imageRef", "image_id"} {
 		if asked.text(name) != "" {
-			return fieldFault(name, asked.text(name), fmt.Sprintf("%s%s is not supported.", prefixInvalid, name))
+			return fieldFault(name, asked.text(name), "Invalid image identifier or unable to access requested image.")
 		}
 	}
 	return nil
@@ -161,6 +179,9 @@ func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volu
 		if !ok || !x.sees(sn.ProjectID) {
 			return nil, noSnapshot(v.SnapshotID)
 		}
+		if sn.Status != fsm.StatusAvailable {
+			return nil, badRequest("Invalid snapshot: Originating snapshot status must be one of 'available' values")
+		}
 		from, size = sn.VolumeID, sn.Size
 	}
 	if from == "" {
@@ -172,6 +193,9 @@ func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volu
 	src, ok := state.Volume(from)
 	if !ok || !x.sees(src.ProjectID) {
 		return nil, noVolume(from)
+	}
+	if v.SnapshotID == "" && src.Status != fsm.StatusAvailable && src.Status != fsm.StatusInUse {
+		return nil, badRequest("Invalid volume: Originating source volume status must be one of 'available, in-use' values")
 	}
 	v.Size = cmp.Or(v.Size, size, src.Size)
 	v.VolumeType = cmp.Or(v.VolumeType, src.VolumeType)

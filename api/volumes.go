@@ -44,7 +44,7 @@ func (x *exchange) volumeRow(state *fsm.State, v *fsm.Volume) map[string]any {
 	if x.version >= withGroups {
 		row["group_id"] = orNull(v.GroupID)
 	}
-	if x.version >= withProviderID {
+	if x.version >= withServiceUUID {
 		row["shared_targets"], row["service_uuid"] = v.Reference != "", serviceUUID(v)
 	}
 	if x.version >= withVolumeTypeID {
@@ -129,10 +129,10 @@ func noVolume(id string) error {
 	return newFault(http.StatusNotFound, "Volume %s could not be found.", id)
 }
 
-func volumeFilters() map[string]func(fsm.Volume) any {
+func volumeFilters(state *fsm.State) map[string]func(fsm.Volume) any {
 	return map[string]func(fsm.Volume) any{
 		"id":     func(v fsm.Volume) any { return v.ID },
-		"name":   func(v fsm.Volume) any { return v.Name },
+		"name":   func(v fsm.Volume) any { return orNull(v.Name) },
 		"status": func(v fsm.Volume) any { return string(v.Status) },
 		"size":   func(v fsm.Volume) any { return strconv.FormatInt(v.Size, 10) },
 		"host": func(v fsm.Volume) any {
@@ -143,7 +143,19 @@ func volumeFilters() map[string]func(fsm.Volume) any {
 		"bootable": func(v fsm.Volume) any {
 			return func(want string) bool { is, err := parseBool("bootable", want); return err == nil && is == v.Bootable }
 		},
-		"migration_status":   func(v fsm.Volume) any { return v.MigrationStatus },
+		"migration_status": func(v fsm.Volume) any {
+			return func(want string) bool { return want != "" && want == v.MigrationStatus } // null is not empty
+		},
+		"multiattach": func(v fsm.Volume) any { return func(want string) bool { return isTrue(want) == v.Multiattach } },
+		"volume_type_id": func(v fsm.Volume) any {
+			t, _ := volumeType(state, v.VolumeType)
+			return t.ID
+		},
+		"consumes_quota":     func(fsm.Volume) any { return func(want string) bool { return isTrue(want) } },
+		"display_name":       func(v fsm.Volume) any { return orNull(v.Name) },
+		"description":        func(v fsm.Volume) any { return orNull(v.Description) },
+		"source_volid":       func(v fsm.Volume) any { return v.SourceVolumeID },
+		"snapshot_id":        func(v fsm.Volume) any { return v.SnapshotID },
 		"availability_zone":  func(fsm.Volume) any { return zone },
 		"replication_status": func(v fsm.Volume) any { return string(v.ReplicationStatus) },
 		"volume_type":        func(v fsm.Volume) any { return v.VolumeType },
@@ -151,6 +163,22 @@ func volumeFilters() map[string]func(fsm.Volume) any {
 		"project_id":         func(v fsm.Volume) any { return v.ProjectID },
 		"user_id":            func(v fsm.Volume) any { return v.UserID },
 	}
+}
+
+// checkVolumeFilters refuses what is no boolean where one is asked for, in Cinder's
+// words for each.
+func checkVolumeFilters(filters map[string]string) error {
+	if is, ok := filters["bootable"]; ok {
+		if _, err := parseBool("bootable", is); err != nil {
+			return fieldFault("bootable", is, fmt.Sprintf("%s'bootable = %s'", prefixInvalid, cut(is)), "true", "false")
+		}
+	}
+	if is, ok := filters["consumes_quota"]; ok {
+		if _, err := parseBool("use_quota", is); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // volumeSorts are the keys that volumes are sorted by.
@@ -164,6 +192,7 @@ func volumeSorts() map[string]func(a, b fsm.Volume) int {
 		"updated_at":        func(a, b fsm.Volume) int { return cmp.Compare(a.UpdatedAt, b.UpdatedAt) },
 		"host":              func(a, b fsm.Volume) int { return cmp.Compare(a.Host, b.Host) },
 		"availability_zone": func(fsm.Volume, fsm.Volume) int { return 0 },
+		"project_id":        func(a, b fsm.Volume) int { return cmp.Compare(a.ProjectID, b.ProjectID) },
 		"bootable": func(a, b fsm.Volume) int {
 			return cmp.Compare(strconv.FormatBool(a.Bootable), strconv.FormatBool(b.Bootable))
 		},
@@ -186,13 +215,16 @@ func (s *Server) volumeList(x *exchange, row func(*fsm.State, *fsm.Volume) map[s
 	if x.version < withGroupFilter {
 		delete(p.filters, "group_id")
 	}
+	if err := checkVolumeFilters(p.filters); err != nil {
+		return err
+	}
 	if err := s.look(x); err != nil {
 		return err
 	}
 	state := s.node.Clone()
 	return list(x, p, lister[fsm.Volume]{
-		noun: "volumes", rows: state.Volumes, filters: volumeFilters(), sorts: volumeSorts(),
-		open: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id"},
+		noun: "volumes", rows: state.Volumes, filters: volumeFilters(state), sorts: volumeSorts(),
+		open: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "consumes_quota"},
 		get:  state.Volume, missing: noVolume,
 		id:    func(v fsm.Volume) string { return v.ID },
 		index: func(v fsm.Volume) uint64 { return v.Index },
@@ -254,7 +286,13 @@ func (s *Server) deleteVolume(x *exchange) error {
 			}
 		}
 	}
-	if err := s.deletion(s.act(x, v.ID, fsm.DeleteVolume{ID: v.ID, Host: host, Cascade: cascade, Force: force && x.admin}), &v); err != nil {
+	force = force && x.version >= withForcedDelete
+	if force {
+		if err := x.allowed("volume:force_delete"); err != nil {
+			return err
+		}
+	}
+	if err := s.deletion(s.act(x, v.ID, fsm.DeleteVolume{ID: v.ID, Host: host, Cascade: cascade, Force: force}), &v); err != nil {
 		return err
 	}
 	x.empty(http.StatusAccepted, typeHTML)

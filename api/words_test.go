@@ -104,3 +104,87 @@ func TestOptionsNeedsAToken(t *testing.T) {
 	wantStatus(t, newClient(t, s).do(http.MethodOptions, "/v3/clusters", nil), http.StatusOK)
 	wantStatus(t, stranger.do(http.MethodOptions, "/", nil), http.StatusOK)
 }
+
+func TestWordsOfVolumes(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := newClient(t, newServer(t, n))
+	createReplicatedType(t, c)
+	plain := createVolume(t, c, obj{"size": 2, "name": "first"})
+	nameless := createVolume(t, c, obj{"size": 1})
+	n.work(t)
+	wantStatus(t, c.do(http.MethodPost, "/v3/volumes/"+nameless+"/action", obj{"os-reset_status": obj{"status": "error"}}), http.StatusAccepted)
+	const (
+		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+		volumes             = "/v3/volumes"
+	)
+	act, broken := volumes+"/"+plain+"/action", volumes+"/"+nameless+"/action"
+	c.answersAs(t, map[string]asked{
+		"no action is named":            {post, act, "", `{}`, 400, `"message":"Malformed request body"`},
+		"two actions are named":         {post, act, "", `{"os-extend": {"new_size": 3}, "os-zzz": {}}`, 400, `"message":"Malformed request body"`},
+		"a list without actions":        {post, act, "", `[]`, 400, `"message":"Malformed request body"`},
+		"no body":                       {post, act, "", "", 400, `"message":"There is no such action: None. Verify the request body and Content-Type header and try again."`},
+		"a text is no action":           {post, act, "", `"x"`, 404, noResource},
+		"null is no action":             {post, act, "", `null`, 404, noResource},
+		"a size of no digits":           {post, act, "", `{"os-extend": {"new_size": ""}}`, 400, `Value: . '' does not match '^[0-9]+$'`},
+		"a size of nothing":             {post, volumes, "", `{"volume": {"size": "0"}}`, 400, "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1"},
+		"a size beyond all":             {post, volumes, "", `{"volume": {"size": "99999999999999999999"}}`, 400, "99999999999999999999 is greater than the maximum of 2147483647"},
+		"multiattach is of types":       {post, volumes, "", `{"volume": {"size": 1, "multiattach": true}}`, 400, `"message":"multiattach parameter has been removed.`},
+		"a key of metadata":             {post, volumes + "/" + plain + "/metadata", "", `{"metadata": {"a?b": "x"}}`, 400, `'a?b' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'`},
+		"metadata before it was tagged": {get, volumes + "/" + plain + "/metadata", "3.14", "", 200, `{"metadata": {}}`},
+		"an image":                      {post, volumes, "", `{"volume": {"size": 1, "imageRef": "x"}}`, 400, "Invalid image identifier or unable to access requested image."},
+		"a group that there is not":     {post, volumes, "", `{"volume": {"size": 1, "group_id": "x"}}`, 404, "Group x could not be found."},
+		"a source in error":             {post, volumes, "", `{"volume": {"source_volid": "` + nameless + `"}}`, 400, "Invalid volume: Originating source volume status must be one of 'available, in-use' values"},
+		"nothing to reset":              {post, act, "", `{"os-reset_status": {}}`, 400, "Must specify 'status', 'attach_status' or 'migration_status' for update."},
+		"what cannot be reset":          {post, act, "", `{"os-reset_status": {"status": "error", "zzz": 1}}`, 400, "Additional properties are not allowed ('zzz' was unexpected)"},
+		"how attached it is":            {post, act, "", `{"os-reset_status": {"attach_status": "zzz"}}`, 400, "Volume attach status: zzz is invalid, valid statuses are: ['attached', 'detached']."},
+		"no connector":                  {post, act, "", `{"os-initialize_connection": {"connector": null}}`, 400, "None is not of type 'object', 'string'"},
+		"an attachment to detach":       {post, act, "", `{"os-detach": {"attachment_id": "zzz"}}`, 400, "'zzz' is not valid under any of the given schemas"},
+		"an attachment of what is lost": {post, "/v3/attachments", "", `{"attachment": {"volume_uuid": "` + nameless + `"}}`, 400, "Invalid volume: Volume attachments can not be created if the volume is in an error state."},
+		"a mode before its time":        {post, "/v3/attachments", "3.53", `{"attachment": {"volume_uuid": "` + plain + `", "mode": "ro"}}`, 400, "Additional properties are not allowed ('mode' was unexpected)"},
+		"no name is no filter":          {get, volumes + "?name=", "", "", 200, `{"volumes":[]}`},
+		"a type's volumes":              {get, volumes + "?volume_type_id=zzz", "", "", 200, `{"volumes":[]}`},
+		"what is bootable":              {get, volumes + "?bootable=junk", "", "", 400, `"message":"Invalid input received: 'bootable = junk'"`},
+		"what consumes":                 {get, volumes + "?consumes_quota=junk", "", "", 400, `"message":"Value 'junk' for 'use_quota' is not a boolean."`},
+		"a count before its time":       {get, volumes + "?with_count=true", "3.44", "", 200, `{"volumes":[]}`},
+		"no key to sort by":             {get, volumes + "?sort=", "", "", 400, `"message":"Invalid input received: Invalid sort key"`},
+		"a summary of all":              {get, volumes + "/summary?name=first", "", "", 200, `"total_count":2`},
+		"what the provider calls it":    {get, volumes + "/" + plain, "3.21", "", 200, `"provider_id":null`},
+		"no name of the service":        {get, volumes + "/" + plain, "3.47", "", 200, `"provider_id":null,"replication_status"`},
+		"reset in capitals":             {post, broken, "", `{"os-reset_status": {"status": "ERROR"}}`, 202, ""},
+		"a list that has no count":      {get, "/v3/groups?with_count=true", "", "", 200, `{"groups":[]}`},
+		"pools by what there is not":    {get, "/v3/scheduler-stats/get_pools?pool_name=x", "", "", 400, "Invalid filters pool_name are found in query options."},
+		"pools before filters":          {get, "/v3/scheduler-stats/get_pools?zzz=x", "3.27", "", 200, `"name":"mycluster@aa#aa"`},
+		"what a node can do":            {get, "/v3/capabilities/vol1", "", "", 200, `"namespace":"OS::Storage::Capabilities::mycluster@aa"`},
+		"types, a page":                 {get, "/v3/types?limit=1", "", "", 200, `"volume_type_links":[{"href"`},
+		"types, no key to sort by":      {get, "/v3/types?sort=zzz", "", "", 400, "Invalid sort key"},
+		"types, public or not":          {get, "/v3/types?is_public=junk", "", "", 400, `"message":"Invalid is_public filter [junk]"`},
+		"types, by name":                {get, "/v3/types?name=nope", "", "", 200, `{"volume_types":[]}`},
+		"the default type":              {del, "/v3/types/d3fa0170-0000-4000-8000-10c557e90000", "", "", 400, "is a default volume type and cannot be deleted."},
+		"a key of extra specs":          {post, "/v3/types/d3fa0170-0000-4000-8000-10c557e90000/extra_specs", "", `{"extra_specs": {"a/b": "x"}}`, 400, `'^[a-zA-Z0-9-_:.]{1,255}$'`},
+		"a snapshot has no metadata":    {put, "/v3/snapshots/x", "", `{"snapshot": {"metadata": {"a": "b"}}}`, 400, "Additional properties are not allowed ('metadata' was unexpected)"},
+		"a status of snapshots":         {post, "/v3/snapshots/x/action", "", `{"os-reset_status": {"status": "ZZZ"}}`, 400, "Snapshot status: ZZZ is invalid, valid statuses are: ('error', 'available', 'creating', 'deleting', 'deleted', 'updating', "},
+		"snapshots had no names":        {get, "/v3/snapshots?sort=name:asc", "3.29", "", 400, "Invalid sort key"},
+	})
+}
+
+// What is attached can be completed twice, and gets no snapshot without force.
+func TestWordsOfAttachedVolumes(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := newClient(t, newServer(t, n))
+	id := createVolume(t, c, obj{"size": 1})
+	n.work(t)
+	a := c.do(http.MethodPost, "/v3/attachments", obj{"attachment": obj{"volume_uuid": id, "connector": obj{"host": "h"}}})
+	wantStatus(t, a, http.StatusOK)
+	at, _ := a.at(t, "attachment", "id").(string)
+	for range 2 {
+		wantStatus(t, c.do(http.MethodPost, "/v3/attachments/"+at+"/action", obj{"os-complete": obj{}}), http.StatusNoContent)
+	}
+	c.answersAs(t, map[string]asked{
+		"a page has no links":       {http.MethodGet, "/v3/attachments?limit=1", "", "", 200, `{"attachments":[{"id":"` + at + `"`},
+		"two actions are named":     {http.MethodPost, "/v3/attachments/" + at + "/action", "", `{"os-complete": {}, "os-zzz": {}}`, 400, "Malformed request body"},
+		"a snapshot without force":  {http.MethodPost, "/v3/snapshots", "3.65", `{"snapshot": {"volume_id": "` + id + `"}}`, 400, "Invalid volume: Volume " + id + " status must be available, but current status is: in-use."},
+		"more than a page of links": {http.MethodGet, "/v3/attachments?limit=1", "", "", 200, `]}`},
+	})
+}

@@ -45,7 +45,7 @@ func operation() []string {
 		"clusters:update",
 		"group:enable_replication", "group:disable_replication", "group:failover_replication", "group:list_replication_targets",
 		"group:reset_status",
-		"volume_extension:volume_admin_actions:reset_status", "volume_extension:volume_admin_actions:force_delete",
+		"volume_extension:volume_admin_actions:reset_status", "volume_extension:volume_admin_actions:force_delete", "volume:force_delete",
 		"volume_extension:snapshot_admin_actions:reset_status", "volume_extension:snapshot_admin_actions:force_delete",
 		"volume_extension:volume_admin_actions:force_detach", "snapshot_extension:snapshot_actions:update_snapshot_status",
 		"volume_extension:list_manageable", "volume_extension:volume_manage", "volume_extension:volume_unmanage",
