@@ -307,7 +307,7 @@ func segment(name string) string { return url.PathEscape(name) }
 
 func retryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.ParseFloat(h.Get("Retry-After"), 64)
-	if err != nil || seconds < 0 || seconds > 3600 {
+	if err != nil || !(seconds >= 0 && seconds <= 3600) { // NaN is neither
 		return 0
 	}
 	return time.Duration(seconds * float64(time.Second))

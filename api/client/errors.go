@@ -3,7 +3,9 @@ package client
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -94,8 +96,8 @@ func newError(resp *http.Response, body []byte) *Error {
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(body, &fault) == nil {
-		for _, f := range fault {
-			e.Message = f.Message
+		for _, name := range slices.Sorted(maps.Keys(fault)) {
+			e.Message = fault[name].Message
 		}
 	} else if text := strings.TrimSpace(string(body)); len(text) < maxText {
 		e.Message = text

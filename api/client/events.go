@@ -75,7 +75,7 @@ func (c *Client) stream(ctx context.Context, after uint64, yield func(Event) boo
 	return readEvents(resp.Body, yield)
 }
 
-// maxEvent bounds one line of a stream, in bytes.
+// maxEvent bounds one line of a stream, and the data of one event, in bytes.
 const maxEvent = 4 << 20
 
 // readEvents parses the format of server-sent events, as far as Lockstep uses it.
@@ -84,30 +84,37 @@ func readEvents(body io.Reader, yield func(Event) bool) error {
 	lines.Buffer(nil, maxEvent)
 	var e Event
 	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ":")
-		value = strings.TrimPrefix(value, " ")
-		switch name {
-		case "":
-			if lines.Text() == "" && len(e.Data) > 0 {
-				if !yield(e) {
-					return errEnough
-				}
-				e = Event{}
+		if lines.Text() == "" && len(e.Data) > 0 {
+			if !yield(e) {
+				return errEnough
 			}
-		case "id":
-			index, err := strconv.ParseUint(value, 10, 64)
-			if err != nil {
-				return fmt.Errorf("event id %q: %w", value, err)
-			}
-			e.Index = index
-		case "event":
-			e.Type = value
-		case "data":
-			e.Data = append(e.Data, value...)
+			e = Event{}
+		}
+		if err := e.add(lines.Text()); err != nil {
+			return err
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
 	return io.ErrUnexpectedEOF
+}
+
+// add takes in a line of the stream.
+func (e *Event) add(line string) (err error) {
+	name, value, _ := strings.Cut(line, ":")
+	value = strings.TrimPrefix(value, " ")
+	switch name {
+	case "id":
+		if e.Index, err = strconv.ParseUint(value, 10, 64); err != nil {
+			return fmt.Errorf("event id %q: %w", value, err)
+		}
+	case "event":
+		e.Type = value
+	case "data":
+		if e.Data = append(e.Data, value...); len(e.Data) > maxEvent {
+			return fmt.Errorf("an event has more than %d bytes", maxEvent)
+		}
+	}
+	return nil
 }

@@ -215,7 +215,12 @@ func pages[T any](read func(marker string) (page []T, next string, err error)) i
 					return
 				}
 			}
-			if next == "" {
+			switch next {
+			case "":
+				return
+			case marker: // it would go on like that for ever
+				var none T
+				yield(none, fmt.Errorf("the page after %q ends where it begins", marker))
 				return
 			}
 			marker = next
