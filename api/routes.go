@@ -174,6 +174,10 @@ func (s *Server) notFound(x *exchange) {
 			return
 		}
 	}
+	if x.r.Method == http.MethodHead { // for which Cinder writes no JSON
+		x.bytes(http.StatusNotFound, typeHTML, nil)
+		return
+	}
 	x.json(http.StatusNotFound, typeJSON, map[string]string{
 		"message": "The resource could not be found.<br /><br />\n\n\n", "code": "404 Not Found", "title": "Not Found",
 	})

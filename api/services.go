@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/lockstep-storage/lockstep/fsm"
 )
@@ -238,6 +239,11 @@ func (s *Server) failOver(x *exchange, body object) error {
 		mode = fsm.Planned
 	}
 	for _, cl := range clusters {
+		if slices.Contains([]fsm.ReplicationStatus{fsm.ReplicationDisabled, fsm.ReplicationNotCapable, fsm.ReplicationError}, cl.ReplicationStatus) {
+			return badRequest(msgNoFailover, prefixInvalid, cl.Name)
+		}
+	}
+	for _, cl := range clusters {
 		cmd := fsm.RequestFailover{
 			ID: ids.of("failover " + cl.Name), Cluster: cl.Name, Target: s.targetFor(&cl, body.text("backend_id")), Mode: mode, RequestedBy: x.user,
 		}
@@ -269,13 +275,15 @@ func (s *Server) targetFor(cl *fsm.Cluster, asked string) (target string) {
 	return target
 }
 
+// msgNoFailover is Cinder's one message for what cannot be failed over as it is.
+const msgNoFailover = "%sreplication_status in %s must be ['enabled', 'failed-over'] and must be up to failover."
+
 func cinderFailoverRefusal(cluster string, err error) error {
 	if r, ok := refusedFor(err, fsm.ErrNotFound); ok {
 		return badRequest("%s", r.Message)
 	}
 	if r, ok := refusedFor(err, fsm.ErrFailingOver); ok {
-		return badRequest("%sreplication_status in %s must be ['enabled', 'failed-over'] and must be up to failover. %s",
-			prefixInvalid, cluster, r.Message)
+		return badRequest(msgNoFailover+" %s", prefixInvalid, cluster, r.Message)
 	}
 	return fmt.Errorf("fail over %s: %w", cluster, err)
 }

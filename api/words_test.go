@@ -1,9 +1,12 @@
 package api_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // asked is a request to Cinder's API, and what Cinder 21.3.1 answers to it where the
@@ -73,6 +76,48 @@ func TestWordsOfServices(t *testing.T) {
 		"a name for the service":          {get, clusters, "3.26, x", "", 200, `"clusters":`},
 		"a version of more than one word": {get, clusters, "3.26 x", "", 400, malformed},
 	})
+}
+
+// What cannot be failed over is refused as was recorded while Cinder's rows said so:
+// here such a cluster is one whose services have no targets, or that fails over already,
+// and with it all its services.
+func TestWordsOfWhatCannotFailOver(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.do(t, fsm.RegisterService{Host: "plain@cc", Node: "plain", Cluster: "plaincluster@cc"})
+	c := newClient(t, newServer(t, n))
+	recorded := func(name string) string {
+		var x exchange
+		load(t, recordings+"/services/"+name+".json", &x)
+		var body struct {
+			BadRequest struct{ Message string }
+		}
+		if err := json.Unmarshal([]byte(x.Response.Body), &body); err != nil || body.BadRequest.Message == "" {
+			t.Fatalf("%s: %s, %v", name, x.Response.Body, err)
+		}
+		return body.BadRequest.Message
+	}
+	failOver := func(cluster string) answer {
+		return c.do(http.MethodPut, "/v3/os-services/failover", obj{"cluster": cluster, "backend_id": "site-b"})
+	}
+	for _, name := range []string{"331-failover-when-disabled", "332-failover-when-not-capable"} {
+		got := failOver("plaincluster@cc")
+		wantStatus(t, got, http.StatusBadRequest)
+		if want := strings.ReplaceAll(recorded(name), clusterAA, "plaincluster@cc"); got.message(t) != want {
+			t.Errorf("%s: got %q, want %q", name, got.message(t), want)
+		}
+	}
+	if f, ok := n.failover(); ok {
+		t.Errorf("a failover was started: %+v", f)
+	}
+	wantStatus(t, failOver(clusterAA), http.StatusAccepted)
+	got := failOver(clusterAA)
+	wantStatus(t, got, http.StatusBadRequest)
+	reason := strings.TrimPrefix(recorded("330-failover-cluster-ok-services-failing-over"), "Invalid input received: No service could be changed: ")
+	reason = strings.ReplaceAll(reason, "['vol1@aa', 'vol2@aa', 'vol3@aa']", clusterAA)
+	if !strings.HasPrefix(got.message(t), "Invalid input received: "+reason) {
+		t.Errorf("got %q, want %q and which failover it is", got.message(t), reason)
+	}
 }
 
 // What a body is said to be.
