@@ -244,27 +244,38 @@ func TestPortsAreForThoseWhoHaveTheRightCertificateOrKey(t *testing.T) {
 	})
 	t.Run("gossip", func(t *testing.T) {
 		t.Parallel()
-		key := func(path string) []byte {
-			content := must[[]byte](t)(os.ReadFile(path))
-			return must[[]byte](t)(base64.StdEncoding.DecodeString(strings.TrimSpace(string(content))))
+		if m.join(t) == nil {
+			t.Error("who lacks a key may join")
 		}
-		join := func(key []byte) error {
-			cfg := memberlist.DefaultLocalConfig()
-			cfg.Name, cfg.BindAddr, cfg.BindPort, cfg.SecretKey, cfg.LogOutput = "stranger", "127.0.0.1", 0, key, io.Discard
-			list := must[*memberlist.Memberlist](t)(memberlist.Create(cfg))
-			defer func() { _ = list.Shutdown() }()
-			_, err := list.Join([]string{m.gossip})
-			return err
+		if m.join(t, bytes.Repeat([]byte("k"), 32)) == nil {
+			t.Error("who lacks the key may join")
 		}
-		for lacks, key := range map[string][]byte{"a key": nil, "the key": bytes.Repeat([]byte("k"), 32)} {
-			if err := join(key); err == nil {
-				t.Errorf("who lacks %s: %v", lacks, err)
-			}
-		}
-		if err := join(key(filepath.Join(dir, "gossip.key"))); err != nil {
+		if err := m.join(t, gossipKey(t, dir)); err != nil {
 			t.Errorf("who has the key: %v", err)
 		}
 	})
+}
+
+// gossipKey returns the only key of gossip in a directory.
+func gossipKey(t *testing.T, dir string) []byte {
+	t.Helper()
+	content := must[[]byte](t)(os.ReadFile(filepath.Join(dir, "gossip.key")))
+	return must[[]byte](t)(base64.StdEncoding.DecodeString(strings.TrimSpace(string(content))))
+}
+
+// join has a stranger join the gossip of a node, and leave at once. It reads with any
+// of its keys, and writes with the first.
+func (m member) join(t *testing.T, keys ...[]byte) error {
+	t.Helper()
+	cfg := memberlist.DefaultLocalConfig()
+	cfg.Name, cfg.BindAddr, cfg.BindPort, cfg.LogOutput = "stranger", "127.0.0.1", 0, io.Discard
+	if keys != nil {
+		cfg.Keyring = must[*memberlist.Keyring](t)(memberlist.NewKeyring(keys, keys[0]))
+	}
+	list := must[*memberlist.Memberlist](t)(memberlist.Create(cfg))
+	defer func() { _ = list.Shutdown() }()
+	_, err := list.Join([]string{m.gossip})
+	return err
 }
 
 // Three nodes start from nothing but the files, and take a new certificate and a
@@ -284,6 +295,28 @@ func TestThreeNodesWithCertificates(t *testing.T) {
 	defer signal.Stop(hangups)
 	must[any](t)(nil, syscall.Kill(os.Getpid(), syscall.SIGHUP))
 	until(t, "the new certificate", func() bool { return serial() != before })
+
+	old, next := gossipKey(t, dir), bytes.Repeat([]byte("n"), 32)
+	use := func(keys ...[]byte) {
+		var lines strings.Builder
+		for _, key := range keys {
+			lines.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+		}
+		must[any](t)(nil, os.WriteFile(filepath.Join(dir, "gossip.key"), []byte(lines.String()), 0o600))
+		must[any](t)(nil, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	}
+	use(old, next)
+	for _, m := range members {
+		until(t, m.name+" to read with the new key", func() bool { return m.join(t, next, old) == nil })
+	}
+	use(next, old)
+	for _, m := range members {
+		until(t, m.name+" to write with the new key", func() bool { return m.join(t, next) == nil })
+	}
+	use(next)
+	for _, m := range members {
+		until(t, m.name+" to forget the old key", func() bool { return m.join(t, old, next) != nil })
+	}
 	c := must[*client.Client](t)(client.New([]string{members[0].api}, client.Options{TLS: trusting(t, dir)}))
 	until(t, "all nodes to be seen", func() bool {
 		peers, err := c.Peers(t.Context())
