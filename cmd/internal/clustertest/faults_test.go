@@ -2,7 +2,6 @@ package clustertest
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/lockstep-storage/lockstep/fsm"
@@ -37,7 +36,7 @@ func (s *story) fault(m *Member, cluster string) {
 	case 11:
 		s.behave(m, cluster)
 	case 12:
-		s.member()
+		s.member(m)
 	case 14:
 		s.stepWallClock(m)
 	case 15:
@@ -65,7 +64,7 @@ func (s *story) stepWallClock(m *Member) {
 // breaks breaks a member in a way that mend mends. Mostly a majority is left.
 func (s *story) breaks(m *Member, what string, apply, mend func()) {
 	_, already := s.broken[m]
-	if already || len(s.broken) >= (len(s.c.voters())-1)/2 && s.rnd.IntN(8) > 0 {
+	if already || m == s.leaving || s.away() >= (len(s.c.voters())-1)/2 && s.rnd.IntN(8) > 0 {
 		return
 	}
 	s.note("%s: %s", what, m.ID)
@@ -107,7 +106,7 @@ func (s *story) mendOne() {
 
 // cutOneWay makes one node deaf to another.
 func (s *story) cutOneWay(from *Member) {
-	to := s.someone()
+	to := s.someone(s.rnd.IntN(1000), false)
 	if to == from {
 		return
 	}
@@ -130,8 +129,11 @@ func (s *story) join(from, to *Member) {
 func (s *story) split() {
 	left := map[*Member]bool{}
 	all := s.c.members()
+	var names []string
 	for _, m := range all {
-		left[m] = s.rnd.IntN(2) == 0
+		if left[m] = s.rnd.IntN(2) == 0; left[m] {
+			names = append(names, m.ID)
+		}
 	}
 	s.stats.Add("fault: split", 1)
 	var cut [][2]*Member
@@ -144,7 +146,7 @@ func (s *story) split() {
 			}
 		}
 	}
-	s.note("split: %v", left)
+	s.note("split: %v", names)
 	s.links = append(s.links, func() {
 		for _, l := range cut {
 			s.join(l[0], l[1])
@@ -172,55 +174,19 @@ func (s *story) behave(m *Member, cluster string) {
 	}
 }
 
-// member lets one more node join, or has it leave for good.
-func (s *story) member() {
-	if s.joined == 2 {
-		return
-	}
-	s.joined++
-	m := s.c.Join(fmt.Sprintf("new%d", s.joined))
-	s.note("joins: %s", m.ID)
-	s.stats.Add("member: joins", 1)
-}
-
 // powerCut kills every node that runs at the same moment, and starts them again.
 func (s *story) powerCut() {
 	s.note("power cut")
 	s.stats.Add("fault: power cut", 1)
 	var lost []*Member
 	for _, m := range s.c.members() {
-		if _, broken := s.broken[m]; !broken {
+		if _, broken := s.broken[m]; !broken && m != s.leaving {
 			s.c.PowerOff(m)
 			s.unstick(m)
 			lost = append(lost, m)
 		}
 	}
 	for _, m := range lost {
-		s.c.Restart(m)
-	}
-}
-
-// admit empties the disks of nodes that are locked out, as their log tells an
-// operator to: one that joined got a part of the log from a leader that was deposed
-// before it had committed that the node is a peer.
-func (s *story) admit() {
-	<-time.After(3 * time.Second) // whoever leads then was elected after all was mended, or never lost a majority
-	peers, err := s.c.Leader().Node.Peers()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	known := map[string]bool{}
-	for _, p := range peers {
-		known[p.ID] = true
-	}
-	for _, m := range s.c.members() {
-		if known[m.ID] || m.expect > 0 || !m.disk.used() {
-			continue
-		}
-		s.note("locked out: %s", m.ID)
-		s.stats.Add("member: locked out", 1)
-		s.c.Kill(m)
-		m.disk.wipe()
 		s.c.Restart(m)
 	}
 }
@@ -276,7 +242,7 @@ func (s *story) heal() {
 			delete(s.broken, m)
 			mend()
 		}
-		if _, up := s.c.node(m.ID); !up {
+		if _, up := s.c.node(m.ID); !up && m != s.leaving {
 			s.c.Restart(m)
 		}
 		s.c.Heal(m)
@@ -290,6 +256,8 @@ func (s *story) heal() {
 		a.Heal()
 	}
 	s.c.net.setWeather(nil)
+	s.operator.Wait()
+	s.comeBack()
 	s.withoutTheStuck()
 	s.note("all is mended")
 }

@@ -3,7 +3,6 @@ package clustertest
 import (
 	"flag"
 	"fmt"
-	"math/rand"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -117,9 +116,6 @@ func (r *runner) one(seed int64) {
 		defer hung.Stop()
 		defer func() { r.judge(t, seed, running.Load()) }() // also if the history was given up
 		synctest.Test(t, func(t *testing.T) {
-			if r.alone() {
-				rand.Seed(seed) //nolint:staticcheck // Raft draws its timeouts from the global source, and nobody else runs
-			}
 			s := newStory(t, seed, r.stats, func(*Options) {})
 			running.Store(s)
 			s.run()
@@ -162,10 +158,6 @@ func (r *runner) judge(t *testing.T, seed int64, s *story) {
 		r.keep(t, seed, s, result)
 	}
 }
-
-// alone reports whether one history runs at a time, so that the global source of
-// chance is its own.
-func (r *runner) alone() bool { return *seed >= 0 || runtime.GOMAXPROCS(0) == 1 }
 
 // keep saves what is known of a history that failed.
 func (r *runner) keep(t *testing.T, seed int64, s *story, result history.Result) {
@@ -223,7 +215,9 @@ var needed = []string{
 	"fault: stop the machine", "fault: the disk hangs", "fault: the disk fails", "fault: blackout", "fault: power cut", "fault: wall clock stepped", "disk: a failed write ends the process", "fault: hand over",
 	"message: lost", "message: late", "message: twice",
 	"promotion: refuse", "promotion: break", "promotion: hang", "promotion: late but yes", "promotion: some fail", "promotion: volumes failed",
-	"member: joins", "driver: volume call fails", "driver: volume call hangs", "driver: waits for an orphan",
+	"member: joins", "member: removed", "member: comes back with its old disk", "member: comes back with an empty disk",
+	"fault: the kernel holds a driver", "driver: stuck", "failover: failed for a stuck driver",
+	"driver: volume call fails", "driver: volume call hangs", "driver: waits for an orphan",
 	"checked: requests committed twice", "disk: snapshot installed",
 }
 

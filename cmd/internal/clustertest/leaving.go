@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/lockstep-storage/lockstep/fsm"
 )
 
 // Remove takes a member that is off out of the deployment, as an operator does with
@@ -28,7 +30,7 @@ func (c *Cluster) askToRemove(at *Member, id string) error {
 	c.mu.Lock()
 	node, p := at.Node, at.process
 	c.mu.Unlock()
-	if err := node.RemovePeer(ctx, id); err != nil {
+	if err := node.RemovePeer(ctx, id); err != nil && fsm.CodeOf(err) != fsm.ErrNotFound { // one that had only begun to join
 		return err
 	}
 	if !p.runs() {
@@ -42,4 +44,13 @@ func (c *Cluster) forget(m *Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Members = slices.DeleteFunc(c.Members, func(o *Member) bool { return o == m })
+}
+
+// comeBack starts a member that was removed.
+func (c *Cluster) comeBack(m *Member) {
+	m.expect = 0 // who joins later expects nobody
+	c.mu.Lock()
+	c.Members = append(c.Members, m)
+	c.mu.Unlock()
+	c.Restart(m)
 }

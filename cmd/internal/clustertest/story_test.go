@@ -14,16 +14,21 @@ import (
 
 // story is one random history of a deployment.
 type story struct {
-	t       testing.TB
-	c       *Cluster
-	rnd     *rand.Rand
-	stats   *Coverage
-	clients sync.WaitGroup
-	broken  map[*Member]func() // how to mend each member that is broken
-	links   []func()           // how to mend each link that is cut
-	stuck   *Member            // whose drivers the kernel holds, if there is one
-	joined  int
-	serial  int
+	t        testing.TB
+	c        *Cluster
+	seed     int64
+	rnd      *rand.Rand // of the event that is under way
+	stats    *Coverage
+	clients  sync.WaitGroup
+	operator sync.WaitGroup
+	broken   map[*Member]func() // how to mend each member that is broken
+	links    []func()           // how to mend each link that is cut
+	leaving  *Member            // that was turned off for good and is not removed yet, if there is one
+	left     chan departure     // it, once that is done
+	stuck    *Member            // whose drivers the kernel holds, if there is one
+	joined   int
+	serial   int
+	drawn    []string // of each event, what chance has decided before anything was looked at
 
 	mu        sync.Mutex
 	notes     strings.Builder
@@ -50,7 +55,10 @@ func newStory(t testing.TB, seed int64, stats *Coverage, change func(*Options)) 
 		opts.Clusters = []string{ClusterName, "other@bb"}
 	}
 	change(&opts)
-	s := &story{t: t, rnd: rnd, stats: stats, broken: map[*Member]func(){}, unknown: map[string]*history.Pending{}}
+	s := &story{
+		t: t, seed: seed, rnd: rnd, stats: stats, broken: map[*Member]func(){}, left: make(chan departure, 1),
+		unknown: map[string]*history.Pending{},
+	}
 	s.c = Start(t, opts)
 	weather := weathers[rnd.IntN(len(weathers))]
 	if opts.Liars && weather == nil {
@@ -88,17 +96,26 @@ var weathers = []Weather{
 
 // run breaks and mends the deployment, and judges it.
 func (s *story) run() {
-	for range *events {
-		<-time.After(time.Duration(s.rnd.Int64N(int64(500 * time.Millisecond))))
-		s.event()
+	for n := range *events {
+		s.rnd = chance(s.seed, n)
+		pause := time.Duration(s.rnd.Int64N(int64(500 * time.Millisecond)))
+		<-time.After(pause)
+		s.event(pause)
 		s.check()
 	}
+	s.rnd = chance(s.seed, *events)
 	s.heal()
 	s.clients.Wait()
 	s.admit()
 	s.settle()
 	s.check()
 	s.learnUnknown()
+}
+
+// chance is what decides on the n-th event of a history, and on no other: whatever has
+// become of the events before it, those that follow are the same.
+func chance(seed int64, n int) *rand.Rand {
+	return rand.New(rand.NewPCG(uint64(seed), 1000+uint64(n))) //nolint:gosec // a seed names the run
 }
 
 // learnUnknown notes what has become of the requests that had no answer, once all is
@@ -168,40 +185,42 @@ func (s *story) text() string {
 	return text.String()
 }
 
-// event does one random thing.
-func (s *story) event() {
-	m := s.someone()
-	cluster := s.c.opts.Clusters[s.rnd.IntN(len(s.c.opts.Clusters))]
-	switch n := s.rnd.IntN(100); {
-	case n < 24:
+// event does one random thing. What is drawn before the state of anything is looked at
+// is kept: it is what a seed names.
+func (s *story) event(after time.Duration) {
+	s.comeBack()
+	who, leader, which, what := s.rnd.IntN(1000), s.rnd.IntN(3) == 0, s.rnd.IntN(len(s.c.opts.Clusters)), s.rnd.IntN(100)
+	s.drawn = append(s.drawn, fmt.Sprintf("after %v: %d, leader %v, cluster %d, event %d", after, who, leader, which, what))
+	m, cluster := s.someone(who, leader), s.c.opts.Clusters[which]
+	switch {
+	case what < 24:
 		s.fault(m, cluster)
-	case n < 40:
+	case what < 40:
 		s.mendOne()
-	case n < 54:
+	case what < 54:
 		s.failover(m, cluster)
-	case n < 57:
+	case what < 57:
 		s.abort(m)
-	case n < 60:
+	case what < 60:
 		s.freeze(m, cluster)
-	case n < 86:
+	case what < 86:
 		s.volume(m, cluster)
 	default:
 		s.read(m, cluster)
 	}
 }
 
-// someone is a random member, the leader more often than others.
-func (s *story) someone() *Member {
+// someone is one of the members, or the one that leads.
+func (s *story) someone(who int, leader bool) *Member { //nolint:revive // one of two members
 	all := s.c.members()
-	m := all[s.rnd.IntN(len(all))]
-	if s.rnd.IntN(3) == 0 {
+	if leader {
 		for _, o := range s.c.Live() {
 			if o.Node.Status().Leader == o.ID {
 				return o
 			}
 		}
 	}
-	return m
+	return all[who%len(all)]
 }
 
 func (s *story) name(kind string) string {
