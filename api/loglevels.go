@@ -144,6 +144,7 @@ func (s *Server) allLogs(self string) []logged {
 			nodes = append(nodes, n.ID)
 		}
 		for svc := range state.Services() {
+			nodes = append(nodes, svc.Node) // which may have registered its services before itself
 			services = append(services, logged{binary: fsm.Binary, host: svc.Host, node: svc.Node, cluster: svc.Cluster})
 		}
 	})
