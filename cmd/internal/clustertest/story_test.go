@@ -60,6 +60,7 @@ func newStory(t testing.TB, seed int64, stats *Coverage, change func(*Options)) 
 		unknown: map[string]*history.Pending{},
 	}
 	s.c = Start(t, opts)
+	t.Cleanup(s.operator.Wait) // of a history that has failed, before all is stopped
 	weather := weathers[rnd.IntN(len(weathers))]
 	if opts.Liars && weather == nil {
 		// Raft sends again without end to a log that has forgotten: time has to pass.
