@@ -27,11 +27,25 @@ func (a *Array) toReport(d *driver, agent *process) {
 	d.late = lateness{a.leases.now(), agent}
 }
 
+// sleptPast reports whether the machine of a call was stopped for so long that the
+// kernel kills its process as soon as that goes on. A request on its way at that moment
+// is what nobody promises to hold back.
+func (c *call) sleptPast() bool {
+	agent := c.driver.agent
+	return c.slept != agent.slept() && agent.clock() >= c.driver.deadline()+killAfter()
+}
+
 // excused reports whether a promotion may begin although a call is in flight: that of a
-// process that the kernel does not end, whose agent was to tell that it is stuck and
-// could not. That is not promised. What such a process does later, a storage with
+// machine that was stopped past the kill of the process, or of a process that the kernel
+// does not end, whose agent was to tell that it is stuck and could not. That is not
+// promised. What such a process does later, a storage with
 // fencing tokens would refuse. a.mu is held.
 func (a *Array) excused(o *call) bool {
+	if o.sleptPast() {
+		a.stats.Add("driver: of a machine that was stopped past its kill", 1)
+		o.fenced = true
+		return true
+	}
 	late := o.driver.late
 	if late.agent == nil {
 		return false
