@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,6 +154,9 @@ func (s *Server) authorize(x *exchange, rt route) (policies []string, err error)
 			return nil, err
 		}
 		policies = byAction(a.inBody, actions)
+		if !allNamed(a.inBody, actions) && x.allowed(policies...) != nil {
+			return nil, s.noSuchAction(x) // which Cinder says to whoever asks
+		}
 	case len(policies) == 0: // there is no such route
 		policies = []string{auth.PolicyAny}
 	}
@@ -172,6 +176,17 @@ func byAction(table map[string][]string, actions []string) (policies []string) {
 		return unnamedAction()
 	}
 	return policies
+}
+
+func allNamed(table map[string][]string, actions []string) bool {
+	return len(actions) > 0 && !slices.ContainsFunc(actions, func(action string) bool { return table[action] == nil })
+}
+
+// noSuchAction says what is wrong with a body that names no action, or one that there
+// is not.
+func (s *Server) noSuchAction(x *exchange) error {
+	name, _, err := x.action(s.cfg.RequestTimeout)
+	return cmp.Or(err, noAction(name))
 }
 
 // actions returns the names of all fields of the body, which the handler then reads

@@ -43,7 +43,7 @@ func operation() []string {
 		"lockstep:failovers:create", "lockstep:failovers:abort",
 		"volume_extension:services:update", "volume:failover_host", "volume:freeze_host", "volume:thaw_host",
 		"clusters:update",
-		"group:enable_replication", "group:disable_replication", "group:failover_replication", "group:list_replication_targets",
+		"group:enable_replication", "group:disable_replication", "group:failover_replication",
 		"group:reset_status",
 		"volume_extension:volume_admin_actions:reset_status", "volume_extension:volume_admin_actions:force_delete", "volume:force_delete",
 		"volume_extension:snapshot_admin_actions:reset_status", "volume_extension:snapshot_admin_actions:force_delete",
@@ -88,6 +88,6 @@ func reading() []string {
 		"volume:get_snapshot_metadata", "volume_extension:type_get_all", "volume_extension:type_get",
 		"volume_extension:types_extra_specs:index", "volume_extension:types_extra_specs:show", "limits_extension:used_limits",
 		"volume_extension:availability_zone_list", "volume_extension:volume_image_metadata:show",
-		"group:get_all", "group:get", "group:get_all_group_snapshots", "group:get_group_snapshot", "group:group_types:get",
+		"group:get_all", "group:get", "group:list_replication_targets", "group:get_all_group_snapshots", "group:get_group_snapshot", "group:group_types:get",
 	}
 }
