@@ -37,9 +37,9 @@ func (w *worker) noteStuck(stuck bool) {
 
 // reportStuck reports, whenever the state does not show it, whether processes of this
 // service's driver cannot be ended. It needs no lease for that, and must not wait for
-// the worker, which waits for those processes.
+// the worker, which waits for those processes. It does not pause longer after each
+// failure: the sooner a leader that is back hears it, the fewer promotions begin.
 func (w *worker) reportStuck(ctx context.Context) {
-	pause := newBackoff(w.cfg.Retry)
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		stuck, noted := w.stuck, w.noted
@@ -50,7 +50,6 @@ func (w *worker) reportStuck(ctx context.Context) {
 			shown = !ok || stuck == nil || svc.Stuck == *stuck
 		})
 		if shown {
-			pause.reset()
 			select {
 			case <-changed:
 			case <-noted:
@@ -60,7 +59,7 @@ func (w *worker) reportStuck(ctx context.Context) {
 		}
 		if err := w.report(ctx, fsm.ReportStuck{Host: w.svc.Host, Stuck: *stuck}); err != nil {
 			w.logger.Debug("not reported yet whether the driver is stuck", "error", err)
-			pause.wait(ctx)
+			newBackoff(w.cfg.Retry).wait(ctx)
 		}
 	}
 }

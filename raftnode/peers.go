@@ -79,7 +79,7 @@ func (n *Node) Peers() ([]PeerStatus, error) {
 // must have been deleted.
 func (n *Node) RemovePeer(ctx context.Context, id string) error {
 	asked := false
-	return persist(ctx, func() error {
+	return n.persist(ctx, func() error {
 		_, err := askLeader[struct{}](ctx, n, methodRemove, id)
 		if asked && fsm.CodeOf(err) == fsm.ErrNotFound {
 			return nil // removed by the time before, whose answer was lost

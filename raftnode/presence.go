@@ -17,7 +17,7 @@ type Presence struct {
 // Presence says which services hold a lease, by host, as the leader sees it. It
 // rides out elections until ctx ends, and then answers [fsm.ErrNoLeader].
 func (n *Node) Presence(ctx context.Context) (seen map[string]Presence, err error) {
-	err = persist(ctx, func() error {
+	err = n.persist(ctx, func() error {
 		seen, err = askLeader[map[string]Presence](ctx, n, methodPresence, struct{}{})
 		return err
 	})

@@ -35,7 +35,7 @@ func (n *Node) Propose(ctx context.Context, request string, cmd fsm.Command) (ui
 		return 0, err
 	}
 	var done applyAnswer
-	err = persist(ctx, func() (err error) {
+	err = n.persist(ctx, func() (err error) {
 		done, err = n.offer(ctx, entry)
 		return err
 	})
@@ -52,10 +52,12 @@ func (n *Node) Propose(ctx context.Context, request string, cmd fsm.Command) (ui
 }
 
 // persist repeats try until it succeeds, until it fails with what another try
-// would not change, or until ctx ends, which is [fsm.ErrNoLeader].
-func persist(ctx context.Context, try func() error) error {
+// would not change, or until ctx ends, which is [fsm.ErrNoLeader]. It tries again at
+// once when another leader is known.
+func (n *Node) persist(ctx context.Context, try func() error) error {
 	faults := 0
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		another := n.leader.next()
 		err := try()
 		if err == nil {
 			return nil
@@ -67,11 +69,11 @@ func persist(ctx context.Context, try func() error) error {
 		if !retryable(err) || faults == patience {
 			return err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
-		case <-timer.C:
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-another:
+			pause = firstPause / 2
 		case <-ctx.Done():
-			timer.Stop()
 			return fmt.Errorf("%w: %w", fsm.ErrNoLeader, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,27 @@ func TestPropose(t *testing.T) {
 		n := f.follower()
 		f.kill(f.leader())
 		f.propose(n, newcomer("x"))
+	})
+	story(t, "it goes on when a leader is known, however long it waited", 3, 3, func(t *testing.T, f *fleet) {
+		n := f.follower()
+		for i := range 10 {
+			f.isolate(n)
+			id, done := fmt.Sprint("x", i), make(chan struct{})
+			go func() {
+				defer close(done)
+				f.propose(n, newcomer(id))
+			}()
+			<-time.After(10 * time.Second) // the leader is forgotten by then, and the pauses are long
+			another := n.leader.next()
+			f.heal(n)
+			<-another
+			known := time.Now()
+			f.until("the leader has it", func() bool { return knows(f.leader(), id) })
+			if took := time.Since(known); took > longestPause/4 {
+				t.Errorf("committed %v after a leader was known", took)
+			}
+			<-done
+		}
 	})
 	story(t, "without a quorum it ends at its deadline", 3, 3, func(t *testing.T, f *fleet) {
 		for _, n := range []*fleetNode{f.leader(), f.follower()} {

@@ -12,7 +12,7 @@ import (
 // anywhere before the call, so that a [Node.View] after it is linearizable. It
 // rides out elections until ctx ends, and then answers [fsm.ErrNoLeader].
 func (n *Node) Linearize(ctx context.Context) error {
-	return persist(ctx, func() error {
+	return n.persist(ctx, func() error {
 		read, err := askLeader[indexAnswer](ctx, n, methodRead, struct{}{})
 		if err != nil {
 			return err

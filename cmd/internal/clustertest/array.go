@@ -36,6 +36,7 @@ func (b Behaviour) String() string {
 // anybody: it is the judge, which records what should never have reached it.
 type Array struct {
 	leases    *leases
+	moments   *moments
 	stats     *Coverage
 	processes sync.WaitGroup // what keeps drivers' processes going
 
@@ -91,9 +92,9 @@ type call struct {
 // machine that is stopped does not.
 func (c *call) active() bool { return !c.driver.agent.machineStopped() }
 
-func newArray(l *leases, stats *Coverage) *Array {
+func newArray(l *leases, m *moments, stats *Coverage) *Array {
 	return &Array{
-		leases: l, stats: stats,
+		leases: l, moments: m, stats: stats,
 		touch:    func(string) (time.Duration, bool) { return 0, true },
 		promoted: fsm.DefaultBackendID, slow: 300 * time.Millisecond, opTime: 20 * time.Millisecond, letGo: 200 * time.Millisecond,
 		groups: map[string]string{}, groupCalls: map[string]string{},
@@ -261,7 +262,7 @@ func (a *Array) g3SingleSite(c *call) {
 		return
 	}
 	for o := range a.inFlight {
-		if o.epoch < c.epoch && o.active() && !a.excused(o) {
+		if o.epoch < c.epoch && o.active() && !a.excused(o, c) {
 			a.violate("G3: %s promotes to epoch %d while a %s of %s of epoch %d is in flight", c.host, c.epoch, o.kind, o.host, o.epoch)
 		}
 	}
@@ -299,7 +300,7 @@ func (a *Array) g10ToldBeforeServing(c *call) {
 // g16OnePromotion: at most one promotion call is in flight, over all attempts.
 func (a *Array) g16OnePromotion(c *call) {
 	for o := range a.inFlight {
-		if c.kind == promoteCall && o.kind == promoteCall && o.active() && !a.excused(o) {
+		if c.kind == promoteCall && o.kind == promoteCall && o.active() && !a.excused(o, c) {
 			a.violate("G16: %s promotes (claim %d) while %s does (claim %d)", c.host, c.claim, o.host, o.claim)
 		}
 	}

@@ -129,13 +129,14 @@ func Start(tb testing.TB, opts Options) *Cluster {
 	}
 	c.net = newNetwork(opts.Seed, opts.Stats, c.now)
 	c.leases = newLeases(c.now)
+	seen := newMoments(c.now)
 	c.History = history.NewRecorder(c.now)
 	for _, name := range opts.Clusters {
-		c.Arrays[name] = newArray(c.leases, opts.Stats)
+		c.Arrays[name] = newArray(c.leases, seen, opts.Stats)
 		c.Arrays[name].touch = c.inTouch
 	}
 	c.Array = c.Arrays[opts.Clusters[0]]
-	c.oracle = newOracle(c.Arrays, opts.Stats, c.now)
+	c.oracle = newOracle(c.Arrays, seen, opts.Stats, c.now)
 	for i := range opts.Size {
 		c.add(fmt.Sprintf("vol%d", i+1), opts.Size)
 	}

@@ -19,9 +19,10 @@ import (
 // node shows at every moment with what that state was at the same index; and it
 // remembers what clients were promised.
 type oracle struct {
-	arrays map[string]*Array
-	stats  *Coverage
-	now    func() time.Duration
+	arrays  map[string]*Array
+	moments *moments
+	stats   *Coverage
+	now     func() time.Duration
 
 	mu         sync.Mutex
 	state      *fsm.State
@@ -50,9 +51,9 @@ type promise struct {
 	what    string
 }
 
-func newOracle(arrays map[string]*Array, stats *Coverage, now func() time.Duration) *oracle {
+func newOracle(arrays map[string]*Array, m *moments, stats *Coverage, now func() time.Duration) *oracle {
 	return &oracle{
-		arrays: arrays, stats: stats, now: now, state: fsm.NewState(), requests: map[string]effect{},
+		arrays: arrays, moments: m, stats: stats, now: now, state: fsm.NewState(), requests: map[string]effect{},
 		was: map[string][]fsm.Cluster{}, epochs: map[string]uint64{}, ended: map[string]fsm.Phase{},
 	}
 }
@@ -115,6 +116,7 @@ func (o *oracle) learn(m *Member, index uint64) {
 			return // it came with a snapshot; another node has it
 		}
 		o.log = append(o.log, e)
+		o.moments.committed(e)
 		if e.Type == raft.LogCommand {
 			o.commit(e)
 		}
@@ -167,8 +169,12 @@ func (o *oracle) commit(e *raft.Log) {
 	before := o.state.Clone()
 	refused := o.state.Apply(meta, cmd)
 	step := step{index: e.Index, cmd: cmd, before: before, after: o.state, refused: refused}
+	_, step.repeats = o.requests[meta.Request]
 	if meta.Request != "" {
 		o.g7OneEffect(meta.Request, &step)
+	}
+	if _, claims := cmd.(fsm.Claim); claims {
+		o.moments.claimed(e.Index)
 	}
 	for cl := range o.state.Clusters() {
 		old, existed := before.Cluster(cl.Name)
@@ -197,6 +203,7 @@ type step struct {
 	cmd           fsm.Command
 	before, after *fsm.State
 	refused       error
+	repeats       bool // a request that was committed before
 }
 
 // count notes what happened, for the coverage of a run.

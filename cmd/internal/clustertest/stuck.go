@@ -37,10 +37,10 @@ func (c *call) sleptPast() bool {
 
 // excused reports whether a promotion may begin although a call is in flight: that of a
 // machine that was stopped past the kill of the process, or of a process that the kernel
-// does not end, whose agent was to tell that it is stuck and could not. That is not
-// promised. What such a process does later, a storage with
-// fencing tokens would refuse. a.mu is held.
-func (a *Array) excused(o *call) bool {
+// does not end, whose agent was to tell that it is stuck and could not before the claim
+// was committed: it was out of touch, or nobody led. That is not promised. What such a
+// process does later, a storage with fencing tokens would refuse. a.mu is held.
+func (a *Array) excused(o, promotion *call) bool {
 	if o.sleptPast() {
 		a.stats.Add("driver: of a machine that was stopped past its kill", 1)
 		o.fenced = true
@@ -50,7 +50,8 @@ func (a *Array) excused(o *call) bool {
 	if late.agent == nil {
 		return false
 	}
-	if told, in := late.agent.couldTell(a.touch, late.since); in && a.leases.now()-told >= reportTime {
+	claim := a.moments.ofClaim(promotion.claim)
+	if told, in := late.agent.couldTell(a.touch, max(late.since, claim.led)); in && claim.at-told >= reportTime() {
 		return false
 	}
 	a.stats.Add("driver: stuck, and nobody could be told", 1)
@@ -58,8 +59,9 @@ func (a *Array) excused(o *call) bool {
 	return true
 }
 
-// reportTime is ample for a member in touch to commit a report.
-const reportTime = 150 * time.Millisecond
+// reportTime is ample for a member in touch to hear of the leader, which tries again
+// within half a heartbeat's timeout, and to commit a report.
+func reportTime() time.Duration { return timing(false).Heartbeat/2 + 150*time.Millisecond }
 
 // couldTell is since when an agent could tell what it saw, if it still can.
 func (p *process) couldTell(touch func(string) (time.Duration, bool), saw time.Duration) (since time.Duration, can bool) {
@@ -126,7 +128,7 @@ func (o *oracle) showsStuck(host string) bool {
 // stuckStopsFailovers: while a member's driver cannot be ended, no attempt begins, what
 // it owes stays with it, and a failover that ends for it says what to do.
 func (o *oracle) stuckStopsFailovers(s *step) {
-	if s.refused != nil {
+	if s.refused != nil || s.repeats {
 		return
 	}
 	id := ""

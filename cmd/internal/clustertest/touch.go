@@ -1,6 +1,11 @@
 package clustertest
 
-import "time"
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
 
 // inTouch is since when a node has been able to commit what it has to say, if it can:
 // its process runs, its disk answers, no link of it is cut, and no message is lost or
@@ -46,4 +51,48 @@ func (p *process) since() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.touched
+}
+
+// moments knows when claims were committed, and since when somebody had led then.
+type moments struct {
+	now func() time.Duration
+
+	mu     sync.Mutex
+	term   uint64
+	led    time.Duration     // when the first entry of that term was committed
+	claims map[uint64]moment // by index
+}
+
+// moment is when a claim was committed, and the first entry of its term.
+type moment struct{ at, led time.Duration }
+
+func newMoments(now func() time.Duration) *moments {
+	return &moments{now: now, claims: map[uint64]moment{}}
+}
+
+// committed notes an entry, in the order of the log.
+func (m *moments) committed(e *raft.Log) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.Term > m.term {
+		m.term, m.led = e.Term, m.now()
+	}
+}
+
+// claimed notes that the entry last noted is a claim.
+func (m *moments) claimed(index uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.claims[index] = moment{m.now(), m.led}
+}
+
+// ofClaim is the moment of a claim. One that no process has shown yet is committed just
+// now.
+func (m *moments) ofClaim(index uint64) moment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, seen := m.claims[index]; seen {
+		return c
+	}
+	return moment{m.now(), m.led}
 }
