@@ -159,7 +159,7 @@ func (n *Node) mayLease(q leaseQuestion, r *reign) error {
 	n.View(func(s *fsm.State) {
 		svc, ok := s.Service(q.Host)
 		known = ok && svc.Node == q.Node
-		overdue = s.Overdue(q.Host, r.pace(s, n.cfg.Clock()))
+		overdue = s.Overdue(q.Host, r.pace(s, n.cfg.Clock(), svc.Group()))
 		span = spanOf(s, q.Node)
 	})
 	least := n.cfg.Lease.LeastGrace(q.span())

@@ -135,7 +135,7 @@ func (r *reign) step(ctx context.Context) (changed <-chan struct{}) {
 // observe is what the leader sees and the log does not hold.
 func (r *reign) observe(s *fsm.State) fsm.Observation {
 	now := r.node.cfg.Clock()
-	o := r.pace(s, now)
+	o := r.paceAll(s, now)
 	o.Term, o.Node, o.Live, o.Gone = r.term(), r.node.cfg.ID, map[string]bool{}, map[string]bool{}
 	for svc := range s.Services() {
 		o.Live[svc.Host] = r.live(svc.Host, now)

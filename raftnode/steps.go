@@ -18,14 +18,15 @@ type step struct {
 	seen    fsm.Time // on this node's clock, not before this leader had caught up
 }
 
-// pace returns the times by which steps are judged: a step's deadline counts from
-// when this leader first saw it, so a new leader gives it its time once more.
-func (r *reign) pace(s *fsm.State, now time.Duration) fsm.Observation {
+// pace returns the times by which the steps of some clusters' failovers are judged: a
+// step's deadline counts from when this leader first saw it, so a new leader gives it
+// its time once more.
+func (r *reign) pace(s *fsm.State, now time.Duration, clusters ...string) fsm.Observation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := fsm.Observation{Now: fsm.Time(now.Microseconds()), Limits: r.node.cfg.Limits, Seen: map[string]fsm.Time{}}
-	for cl := range s.Clusters() {
-		f, ok := s.Unfinished(cl.Name)
+	for _, cluster := range clusters {
+		f, ok := s.Unfinished(cluster)
 		if !ok {
 			continue
 		}
@@ -36,6 +37,18 @@ func (r *reign) pace(s *fsm.State, now time.Duration) fsm.Observation {
 		}
 		o.Seen[f.ID] = is.seen
 	}
+	return o
+}
+
+// paceAll is pace for all clusters. What is over is forgotten.
+func (r *reign) paceAll(s *fsm.State, now time.Duration) fsm.Observation {
+	var clusters []string
+	for cl := range s.Clusters() {
+		clusters = append(clusters, cl.Name)
+	}
+	o := r.pace(s, now, clusters...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	maps.DeleteFunc(r.steps, func(id string, _ step) bool { _, unfinished := o.Seen[id]; return !unfinished })
 	return o
 }
