@@ -52,11 +52,8 @@ func (s *Server) createVolume(x *exchange) error {
 	}
 	v.ID, v.Status = ids.of("volume"), fsm.StatusCreating
 	err = s.commit(x, ids, v.ID, fsm.CreateVolume{Volume: v})
-	if r, ok := refusedFor(err, fsm.ErrConflict); ok && (r.Field == "snapshot_id" || r.Field == "source_volid") {
-		return badRequest("%s", r.Message)
-	}
 	if err != nil {
-		return groupRefusal(fmt.Errorf("create volume: %w", err))
+		return groupRefusal(sourceRefusal(fmt.Errorf("create volume: %w", err)))
 	}
 	s.answerCreated(x, v)
 	return nil
@@ -170,6 +167,14 @@ func (s *Server) checkSource(asked object) error {
 	return nil
 }
 
+// sourceRefusal says in Cinder's words why a volume cannot be made of what it should.
+func sourceRefusal(err error) error {
+	if r, ok := refusedFor(err, fsm.ErrConflict); ok && (r.Field == "snapshot_id" || r.Field == "source_volid") {
+		return badRequest("%s", r.Message)
+	}
+	return err
+}
+
 // source completes what a new volume takes from the snapshot or volume that it is
 // made of: its size and type, unless others are asked for, and where it is made.
 func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volume, error) {
@@ -179,8 +184,8 @@ func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volu
 		if !ok || !x.sees(sn.ProjectID) {
 			return nil, noSnapshot(v.SnapshotID)
 		}
-		if sn.Status != fsm.StatusAvailable {
-			return nil, badRequest("Invalid snapshot: Originating snapshot status must be one of 'available' values")
+		if err := sn.CheckSource(); err != nil {
+			return nil, sourceRefusal(err)
 		}
 		from, size = sn.VolumeID, sn.Size
 	}
@@ -194,8 +199,10 @@ func (s *Server) source(x *exchange, state *fsm.State, v *fsm.Volume) (*fsm.Volu
 	if !ok || !x.sees(src.ProjectID) {
 		return nil, noVolume(from)
 	}
-	if v.SnapshotID == "" && src.Status != fsm.StatusAvailable && src.Status != fsm.StatusInUse {
-		return nil, badRequest("Invalid volume: Originating source volume status must be one of 'available, in-use' values")
+	if v.SnapshotID == "" {
+		if err := src.CheckSource(); err != nil {
+			return nil, sourceRefusal(err)
+		}
 	}
 	v.Size = cmp.Or(v.Size, size, src.Size)
 	v.VolumeType = cmp.Or(v.VolumeType, src.VolumeType)

@@ -1,6 +1,9 @@
 package fsm
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // checkSource refuses a new volume whose source cannot be copied: it must be there
 // and whole, no larger, and of the same cluster.
@@ -11,9 +14,8 @@ func (s *State) checkSource(v *Volume) error {
 		if !ok {
 			return noSnapshot(v.SnapshotID)
 		}
-		if sn.Status != StatusAvailable {
-			return refuseField(ErrConflict, "snapshot_id", string(sn.Status),
-				"Invalid snapshot: Originating snapshot status must be one of 'available' values", string(StatusAvailable))
+		if err := sn.CheckSource(); err != nil {
+			return err
 		}
 		if v.Size < sn.Size {
 			return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
@@ -32,7 +34,7 @@ func (s *State) checkSource(v *Volume) error {
 		return refuseField(ErrConflict, "source_volid", from, fmt.Sprintf("volume %s is not of %q", from, v.group()))
 	}
 	if v.SnapshotID == "" {
-		if err := v.checkSourceVolume(&source); err != nil {
+		if err := cmp.Or(source.CheckSource(), v.checkSourceSize(&source)); err != nil {
 			return err
 		}
 	}
@@ -43,11 +45,25 @@ func (s *State) checkSource(v *Volume) error {
 	return nil
 }
 
-func (v *Volume) checkSourceVolume(source *Volume) error {
-	if source.Status != StatusAvailable && source.Status != StatusInUse {
-		return refuseField(ErrConflict, "source_volid", string(source.Status),
-			"Invalid volume: Originating source volume status must be one of 'available, in-use' values", string(StatusAvailable), string(StatusInUse))
+// CheckSource refuses a snapshot that no volume can be made of as it is now.
+func (sn *Snapshot) CheckSource() error {
+	if sn.Status == StatusAvailable {
+		return nil
 	}
+	return refuseField(ErrConflict, "snapshot_id", string(sn.Status),
+		"Invalid snapshot: Originating snapshot status must be one of 'available' values", string(StatusAvailable))
+}
+
+// CheckSource refuses a volume that no other can be cloned from as it is now.
+func (v *Volume) CheckSource() error {
+	if v.Status == StatusAvailable || v.Status == StatusInUse {
+		return nil
+	}
+	return refuseField(ErrConflict, "source_volid", string(v.Status),
+		"Invalid volume: Originating source volume status must be one of 'available, in-use' values", string(StatusAvailable), string(StatusInUse))
+}
+
+func (v *Volume) checkSourceSize(source *Volume) error {
 	if v.Size < source.Size {
 		return refuseField(ErrInvalid, "size", fmt.Sprint(v.Size), fmt.Sprintf(
 			"Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", v.Size, source.Size))
