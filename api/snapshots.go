@@ -71,6 +71,7 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 		return err
 	}
 	state := s.node.Clone()
+	ofVolume := volumeFilters(state)
 	return list(x, p, lister[fsm.Snapshot]{
 		noun: "snapshots", rows: state.Snapshots, get: state.Snapshot, missing: noSnapshot,
 		id:    func(sn fsm.Snapshot) string { return sn.ID },
@@ -98,18 +99,18 @@ func (s *Server) snapshotList(x *exchange, row func(*fsm.Snapshot) map[string]an
 			"volume_size":       func(sn fsm.Snapshot) any { return strconv.FormatInt(sn.Size, 10) },
 			"availability_zone": func(fsm.Snapshot) any { return zone },
 			"consumes_quota":    func(fsm.Snapshot) any { return func(want string) bool { return isTrue(want) } },
-			"cluster_name":      snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["cluster_name"](*v) }),
-			"host":              snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["host"](*v) }),
-			"volume_type_id":    snapshotOf(state, func(v *fsm.Volume) any { return volumeFilters(state)["volume_type_id"](*v) }),
+			"cluster_name":      snapshotOf(state, ofVolume["cluster_name"]),
+			"host":              snapshotOf(state, ofVolume["host"]),
+			"volume_type_id":    snapshotOf(state, ofVolume["volume_type_id"]),
 		},
 	})
 }
 
 // snapshotOf filters snapshots by something of their volume.
-func snapshotOf(state *fsm.State, get func(*fsm.Volume) any) func(fsm.Snapshot) any {
+func snapshotOf(state *fsm.State, get func(fsm.Volume) any) func(fsm.Snapshot) any {
 	return func(sn fsm.Snapshot) any {
 		v, _ := state.Volume(sn.VolumeID)
-		return get(&v)
+		return get(v)
 	}
 }
 
