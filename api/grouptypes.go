@@ -64,17 +64,11 @@ func (x *exchange) groupTypeRow(t *fsm.GroupType) map[string]any {
 	return row
 }
 
-// listGroupTypes answers GET group_types, newest first: the public ones, unless an
-// administrator's is_public says otherwise.
+// listGroupTypes answers GET group_types, newest first.
 func (s *Server) listGroupTypes(x *exchange) error {
-	every, public := false, true
-	if asked := x.query.Get("is_public"); x.admin && x.query.Has("is_public") {
-		var err error
-		if every = strings.EqualFold(asked, "none"); !every {
-			if public, err = parseBool("is_public", asked); err != nil {
-				return badRequest("Invalid is_public filter [%s]", cut(asked))
-			}
-		}
+	wanted, err := x.listsTypes()
+	if err != nil {
+		return err
 	}
 	p, err := x.page()
 	if err != nil {
@@ -88,7 +82,7 @@ func (s *Server) listGroupTypes(x *exchange) error {
 	return list(x, p, lister[fsm.GroupType]{
 		noun: "group_types", links: "group_type_links", missing: noGroupType,
 		rows: func(before uint64) iter.Seq[fsm.GroupType] {
-			return groupTypes(state, before, func(t *fsm.GroupType) bool { return every || t.Private != public })
+			return groupTypes(state, before, wanted)
 		},
 		get:   func(id string) (fsm.GroupType, bool) { return groupType(state, id) },
 		id:    func(t fsm.GroupType) string { return t.ID },
@@ -105,12 +99,12 @@ func (s *Server) listGroupTypes(x *exchange) error {
 
 // groupTypes yields the group types of before the log index before, newest first; the
 // reserved one is the oldest.
-func groupTypes(state *fsm.State, before uint64, wanted func(*fsm.GroupType) bool) iter.Seq[fsm.GroupType] {
+func groupTypes(state *fsm.State, before uint64, wanted func(private bool) bool) iter.Seq[fsm.GroupType] {
 	all := append(slices.Collect(state.GroupTypes()), reservedGroupType())
 	slices.SortStableFunc(all, func(a, b fsm.GroupType) int { return cmp.Compare(b.Index, a.Index) })
 	return func(yield func(fsm.GroupType) bool) {
 		for _, t := range all {
-			if (before == 0 || t.Index < before) && wanted(&t) && !yield(t) {
+			if (before == 0 || t.Index < before) && wanted(t.Private) && !yield(t) {
 				return
 			}
 		}

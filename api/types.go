@@ -90,24 +90,24 @@ type listedType struct {
 	at uint64
 }
 
-// publicTypes says which volume types a list has: the public ones, unless is_public of
-// an administrator says otherwise.
-func (x *exchange) publicTypes() (wanted func(*fsm.VolumeType) bool, err error) {
+// listsTypes says which types a list has, of volumes or of groups: the public ones,
+// unless is_public of an administrator says otherwise.
+func (x *exchange) listsTypes() (wanted func(private bool) bool, err error) {
 	asked, public := x.query.Get("is_public"), true
 	if x.admin && x.query.Has("is_public") {
 		if strings.EqualFold(asked, "none") {
-			return func(*fsm.VolumeType) bool { return true }, nil
+			return func(bool) bool { return true }, nil
 		}
 		if public, err = parseBool("is_public", asked); err != nil {
 			return nil, badRequest("Invalid is_public filter [%s]", cut(asked))
 		}
 	}
-	return func(t *fsm.VolumeType) bool { return t.Private != public }, nil
+	return func(private bool) bool { return private != public }, nil
 }
 
 // listTypes answers GET types, newest first.
 func (s *Server) listTypes(x *exchange) error {
-	wanted, err := x.publicTypes()
+	wanted, err := x.listsTypes()
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Server) listTypes(x *exchange) error {
 		rows: func(before uint64) iter.Seq[listedType] {
 			return func(yield func(listedType) bool) {
 				for i, t := range slices.Backward(all) {
-					if at := uint64(i + 1); (before == 0 || at < before) && wanted(&t) && !yield(listedType{t, at}) {
+					if at := uint64(i + 1); (before == 0 || at < before) && wanted(t.Private) && !yield(listedType{t, at}) {
 						return
 					}
 				}
