@@ -1,12 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -147,14 +145,14 @@ func (s *Server) authorize(x *exchange, rt route) (policies []string, err error)
 	case a.list != nil && id == "detail":
 		policies = a.list
 	case a.inPath != nil:
-		policies = byAction(a.inPath, []string{x.params.ByName("action")})
+		policies, _ = byAction(a.inPath, []string{x.params.ByName("action")})
 	case a.inBody != nil:
 		actions, err := s.actions(x)
 		if err != nil {
 			return nil, err
 		}
-		policies = byAction(a.inBody, actions)
-		if !allNamed(a.inBody, actions) && x.allowed(policies...) != nil {
+		named := false
+		if policies, named = byAction(a.inBody, actions); !named && x.allowed(policies...) != nil {
 			return nil, s.noSuchAction(x) // which Cinder says to whoever asks
 		}
 	case len(policies) == 0: // there is no such route
@@ -163,23 +161,21 @@ func (s *Server) authorize(x *exchange, rt route) (policies []string, err error)
 	return policies, x.allowed(policies...)
 }
 
-// byAction returns the policies of all actions that are named.
-func byAction(table map[string][]string, actions []string) (policies []string) {
-	for _, action := range actions {
-		if of, ok := table[action]; ok {
-			policies = append(policies, of...)
-		} else {
-			policies = append(policies, unnamedAction()...)
-		}
-	}
+// byAction returns the policies of all actions that are named, and whether all of them
+// are in the table, and there are any.
+func byAction(table map[string][]string, actions []string) (policies []string, named bool) {
 	if len(actions) == 0 {
-		return unnamedAction()
+		return unnamedAction(), false
 	}
-	return policies
-}
-
-func allNamed(table map[string][]string, actions []string) bool {
-	return len(actions) > 0 && !slices.ContainsFunc(actions, func(action string) bool { return table[action] == nil })
+	named = true
+	for _, action := range actions {
+		of, ok := table[action]
+		if !ok {
+			of, named = unnamedAction(), false
+		}
+		policies = append(policies, of...)
+	}
+	return policies, named
 }
 
 // noSuchAction says what is wrong with a body that names no action, or one that there
@@ -189,14 +185,12 @@ func (s *Server) noSuchAction(x *exchange) error {
 	return cmp.Or(err, noAction(name))
 }
 
-// actions returns the names of all fields of the body, which the handler then reads
-// once more.
+// actions returns the names of all fields of the body.
 func (s *Server) actions(x *exchange) ([]string, error) {
 	raw, err := x.read(maxBody, s.cfg.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}
-	x.r.Body = io.NopCloser(bytes.NewReader(raw))
 	var fields map[string]json.RawMessage
 	_ = json.Unmarshal(raw, &fields) // the handler says what is wrong with it
 	var names []string

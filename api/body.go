@@ -22,8 +22,11 @@ import (
 // maxBody is the size in bytes that a request may have.
 const maxBody = 1 << 20
 
-// read returns the body of the request.
+// read returns the body of the request, as often as it is asked.
 func (x *exchange) read(limit int64, within time.Duration) ([]byte, error) {
+	if x.content != nil {
+		return x.content, nil
+	}
 	rc := http.NewResponseController(x.ResponseWriter)
 	_ = rc.SetReadDeadline(time.Now().Add(within))
 	if x.r.ContentLength > limit {
@@ -37,6 +40,7 @@ func (x *exchange) read(limit int64, within time.Duration) ([]byte, error) {
 		// Nothing is to come: from here on the deadline would only end a request
 		// that waits for something.
 		_ = rc.SetReadDeadline(time.Time{})
+		x.content = raw
 	}
 	x.sum = sha256.Sum256(raw)
 	return raw, err
@@ -102,7 +106,6 @@ func (x *exchange) action(limit time.Duration) (name string, body object, err er
 	if err != nil {
 		return "", nil, err
 	}
-	x.r.Body = io.NopCloser(bytes.NewReader(raw))
 	if _, said := x.r.Header["Content-Type"]; len(raw) == 0 || !said {
 		return "", nil, noAction("None")
 	}

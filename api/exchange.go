@@ -23,16 +23,17 @@ import (
 // the [http.ResponseWriter] that the router passes on.
 type exchange struct {
 	http.ResponseWriter
-	r      *http.Request
-	params httprouter.Params
-	query  url.Values
-	path   string            // as it was asked
-	route  string            // pattern of the route; empty if none matches
-	status int               // of the answer; 0 while there is none
-	id     string            // of the request, for logs and for OpenStack's headers
-	sum    [sha256.Size]byte // of the body, once it is read
-	raw    json.RawMessage   // the body, once it is known to be JSON
-	admin  bool              // may do everything, and sees what others do not
+	r       *http.Request
+	params  httprouter.Params
+	query   url.Values
+	path    string            // as it was asked
+	route   string            // pattern of the route; empty if none matches
+	status  int               // of the answer; 0 while there is none
+	id      string            // of the request, for logs and for OpenStack's headers
+	sum     [sha256.Size]byte // of the body, once it is read
+	content []byte            // the body, once it is read; nil before
+	raw     json.RawMessage   // the body, once it is known to be JSON
+	admin   bool              // may do everything, and sees what others do not
 
 	segment string         // project in the path of a request of Cinder's API
 	user    string         // from the token
