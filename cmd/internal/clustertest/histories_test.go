@@ -166,7 +166,7 @@ func (r *runner) keep(t *testing.T, seed int64, s *story, result history.Result)
 		dir = os.TempDir()
 	}
 	path := filepath.Join(dir, fmt.Sprintf("history-%d", seed))
-	t.Logf("replay: go test ./cmd/internal/clustertest -run Histories -seed %d -events %d -history", seed, *events)
+	t.Logf("replay until it fails: go test ./cmd/internal/clustertest -run Histories -seed %d -seeds 500 -events %d -history", seed, *events)
 	if err := os.WriteFile(path+".txt", []byte(s.text()), 0o600); err != nil {
 		t.Logf("evidence not kept: %v", err)
 		return
