@@ -37,6 +37,8 @@ const (
 	withSummaryMetadata   microversion = 36
 	withExtendInUse       microversion = 42
 	withCount             microversion = 45
+	withImageFilter       microversion = 4
+	withTimeFilters       microversion = 60
 	withProviderID        microversion = 21
 	withServiceUUID       microversion = 48
 	withBackendState      microversion = 49

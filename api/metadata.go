@@ -195,7 +195,11 @@ func mustQuote(text string) []byte {
 
 // updateVolume answers PUT volumes/{id}.
 func (s *Server) updateVolume(x *exchange) error {
-	body, err := s.valid(x, "volume_update")
+	schema := "volume_update"
+	if x.version >= withStrictBodies {
+		schema = "volume_update_353"
+	}
+	body, err := s.valid(x, schema)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,9 @@ const maxLimit = 1000
 // page is the part of a list that a request asks for.
 type page struct {
 	limit, offset int
-	marker        string
-	count         bool // say how many there are in all
+	marked        bool
+	marker        string // the record that the page follows, if marked
+	count         bool   // say how many there are in all
 	orders        []order
 	filters       map[string]string
 }
@@ -33,7 +34,7 @@ func notFilters() []string {
 
 // page reads the parameters that every list has.
 func (x *exchange) page() (page, error) {
-	p := page{limit: maxLimit, marker: x.query.Get("marker"), filters: map[string]string{}}
+	p := page{limit: maxLimit, marked: x.query.Has("marker"), marker: x.query.Get("marker"), filters: map[string]string{}}
 	var err error
 	if p.limit, err = x.number("limit", maxLimit); err != nil {
 		return p, err
@@ -178,7 +179,7 @@ func list[V any](x *exchange, p page, l lister[V]) error {
 		return err
 	}
 	var from *V
-	if p.marker != "" {
+	if p.marked {
 		v, ok := l.get(p.marker)
 		if !ok {
 			return l.missing(p.marker)

@@ -129,7 +129,7 @@ func (s *Server) listTypes(x *exchange) error {
 		return listedType{all[i], uint64(i + 1)}, true
 	}
 	if _, ok := get(p.marker); !ok {
-		p.marker = "" // as Cinder has it here
+		p.marked = false // as Cinder has it here
 	}
 	return list(x, p, lister[listedType]{
 		noun: "volume_types", links: "volume_type_links", get: get, missing: noType, open: []string{"extra_specs"},

@@ -140,6 +140,8 @@ func volumeFilters(state *fsm.State) map[string]func(fsm.Volume) any {
 		},
 		"cluster_name": func(v fsm.Volume) any { return func(want string) bool { return v.Cluster == withoutPool(want) } },
 		"metadata":     func(v fsm.Volume) any { return pairFilter(v.Metadata) },
+		// No volume is made of an image.
+		"glance_metadata": func(fsm.Volume) any { return pairFilter(nil) },
 		"bootable": func(v fsm.Volume) any {
 			return func(want string) bool { is, err := parseBool("bootable", want); return err == nil && is == v.Bootable }
 		},
@@ -215,6 +217,13 @@ func (s *Server) volumeList(x *exchange, row func(*fsm.State, *fsm.Volume) map[s
 	if x.version < withGroupFilter {
 		delete(p.filters, "group_id")
 	}
+	if x.version < withImageFilter {
+		delete(p.filters, "glance_metadata")
+	}
+	times, err := x.timeFilters(p.filters)
+	if err != nil {
+		return err
+	}
 	if err := checkVolumeFilters(p.filters); err != nil {
 		return err
 	}
@@ -222,10 +231,16 @@ func (s *Server) volumeList(x *exchange, row func(*fsm.State, *fsm.Volume) map[s
 		return err
 	}
 	state := s.node.Clone()
+	filters := volumeFilters(state)
+	filters[createdAt] = func(v fsm.Volume) any { return times[createdAt].of(v.CreatedAt) }
+	filters[updatedAt] = func(v fsm.Volume) any { return times[updatedAt].of(v.UpdatedAt) }
 	return list(x, p, lister[fsm.Volume]{
-		noun: "volumes", rows: state.Volumes, filters: volumeFilters(state), sorts: volumeSorts(),
-		open: []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "consumes_quota"},
-		get:  state.Volume, missing: noVolume,
+		noun: "volumes", rows: state.Volumes, filters: filters, sorts: volumeSorts(),
+		open: []string{
+			"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "consumes_quota",
+			createdAt, updatedAt,
+		},
+		get: state.Volume, missing: noVolume,
 		id:    func(v fsm.Volume) string { return v.ID },
 		index: func(v fsm.Volume) uint64 { return v.Index },
 		row:   func(v fsm.Volume) map[string]any { return row(state, &v) },
