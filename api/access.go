@@ -151,7 +151,7 @@ func (s *Server) authorize(x *exchange, rt route) (policies []string, err error)
 		if err != nil {
 			return nil, err
 		}
-		named := false
+		var named bool
 		if policies, named = byAction(a.inBody, actions); !named && x.allowed(policies...) != nil {
 			return nil, s.noSuchAction(x) // which Cinder says to whoever asks
 		}
