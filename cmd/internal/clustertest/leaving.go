@@ -39,6 +39,31 @@ func (c *Cluster) askToRemove(at *Member, id string) error {
 	return nil
 }
 
+// canSpare reports whether a majority of voters stays when a member leaves for good, by
+// the configuration of every live node: who takes away one of two has lost them all.
+func (c *Cluster) canSpare(m *Member) bool {
+	live := c.Live()
+	for _, at := range live {
+		peers, err := at.Node.Peers()
+		if err != nil {
+			return false
+		}
+		voters, leaves := 0, 0
+		for _, p := range peers {
+			if p.Voter {
+				voters++
+			}
+			if p.Voter && p.ID == m.ID {
+				leaves++
+			}
+		}
+		if 2*(voters-leaves) <= voters {
+			return false
+		}
+	}
+	return len(live) > 0
+}
+
 // forget is for a member that has left for good.
 func (c *Cluster) forget(m *Member) {
 	c.mu.Lock()

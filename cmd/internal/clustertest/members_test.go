@@ -32,10 +32,10 @@ func (s *story) away() int {
 // tries until it is done.
 func (s *story) leave(m *Member) {
 	_, broken := s.broken[m]
-	if broken || s.leaving != nil || len(s.c.members()) < 4 {
+	back := s.rnd.IntN(4)
+	if broken || s.leaving != nil || len(s.c.members()) < 4 || !s.c.canSpare(m) {
 		return
 	}
-	back := s.rnd.IntN(4)
 	s.note("leaves: %s", m.ID)
 	s.stats.Add("member: leaves", 1)
 	s.leaving = m

@@ -51,7 +51,7 @@ func (a *Array) excused(o, promotion *call) bool {
 		return false
 	}
 	claim := a.moments.ofClaim(promotion.claim)
-	if told, in := late.agent.couldTell(a.touch, max(late.since, claim.led)); in && claim.at-told >= reportTime() {
+	if told, in := late.agent.couldTell(a.touch, max(late.since, claim.led)); in && claim.at-told >= reportTime {
 		return false
 	}
 	a.stats.Add("driver: stuck, and nobody could be told", 1)
@@ -59,9 +59,9 @@ func (a *Array) excused(o, promotion *call) bool {
 	return true
 }
 
-// reportTime is ample for a member in touch to hear of the leader, which tries again
-// within half a heartbeat's timeout, and to commit a report.
-func reportTime() time.Duration { return timing(false).Heartbeat/2 + 150*time.Millisecond }
+// reportTime is ample for a member in touch to commit a report: for an election, for a
+// question whose answer was lost, and for a lease of whoever has just started.
+const reportTime = 5 * time.Second
 
 // couldTell is since when an agent could tell what it saw, if it still can.
 func (p *process) couldTell(touch func(string) (time.Duration, bool), saw time.Duration) (since time.Duration, can bool) {
@@ -79,14 +79,14 @@ func (a *Array) isFenced(c *call) bool {
 
 // unreported returns a host whose driver's process cannot be ended, and whose agent has
 // been able to tell for so long; empty if there is none.
-func (a *Array) unreported(within time.Duration, shown func(host string) bool) string {
+func (a *Array) unreported(shown func(host string) bool) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for host, d := range a.drivers {
 		if d.late.agent == nil || shown(host) {
 			continue
 		}
-		if since, can := d.late.agent.couldTell(a.touch, d.late.since); can && a.leases.now()-since >= within {
+		if since, can := d.late.agent.couldTell(a.touch, d.late.since); can && a.leases.now()-since >= reportTime {
 			return host
 		}
 	}
@@ -95,22 +95,21 @@ func (a *Array) unreported(within time.Duration, shown func(host string) bool) s
 
 // stuckIsReported: a member in touch tells that its driver's process cannot be ended.
 func (c *Cluster) stuckIsReported() {
-	const within = 5 * time.Second // an election, and a lease for whoever has just started
-	if !c.majorityFor(within) {
+	if !c.majorityInTouch() {
 		return
 	}
 	for name, a := range c.Arrays {
-		if host := a.unreported(within, c.oracle.showsStuck); host != "" {
-			c.tb.Errorf("%s: the driver of %s cannot be ended, and after %v nobody was told", name, host, within)
+		if host := a.unreported(c.oracle.showsStuck); host != "" {
+			c.tb.Errorf("%s: the driver of %s cannot be ended, and after %v nobody was told", name, host, reportTime)
 		}
 	}
 }
 
-// majorityFor reports whether most of the nodes have been in touch with all for so long.
-func (c *Cluster) majorityFor(within time.Duration) bool {
+// majorityInTouch reports whether most of the nodes have been in touch with all for so long.
+func (c *Cluster) majorityInTouch() bool {
 	all, in := c.members(), 0
 	for _, m := range all {
-		if since, is := c.inTouch(m.ID); is && c.now()-since >= within {
+		if since, is := c.inTouch(m.ID); is && c.now()-since >= reportTime {
 			in++
 		}
 	}
