@@ -23,13 +23,22 @@ const playedTerm = 100 // of the leader; beyond what elections reach here
 // of them in a snapshot only, and has two more, which are not committed.
 func newFollower(t *testing.T) *follower {
 	t.Helper()
+	f := compacted(t, 1)
+	f.send(6, 1, f.entries[7:], 6)
+	return f
+}
+
+// compacted starts a follower that has applied six entries, which are all in a
+// snapshot, and as many of them in its log as trail that.
+func compacted(t *testing.T, trailing uint64) *follower {
+	t.Helper()
 	f := &follower{t: t, logs: raft.NewInmemStore()}
 	_, here := raft.NewInmemTransport("here")
 	_, f.leader = raft.NewInmemTransport("there")
 	f.leader.Connect("here", here)
 	transport := newPunctual(here, f.logs)
 	timing := DefaultTiming()
-	timing.TrailingLogs = 1
+	timing.TrailingLogs = trailing
 	r, err := raft.NewRaft(raftConfig("here", timing, hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), f.logs, f.logs, raft.NewInmemSnapshotStore(), transport)
 	if err != nil {
 		t.Fatal(err)
@@ -51,10 +60,9 @@ func newFollower(t *testing.T) *follower {
 	if err := r.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	if first, _ := f.logs.FirstIndex(); first != 6 {
-		t.Fatalf("the log begins at %d, want 6", first)
+	if first, _ := f.logs.FirstIndex(); first != 6*trailing {
+		t.Fatalf("the log begins at %d, want %d", first, 6*trailing)
 	}
-	f.send(6, 1, f.entries[7:], 6)
 	return f
 }
 
@@ -109,6 +117,22 @@ func TestG5_EntriesThatFollowASnapshotAreTaken(t *testing.T) {
 					t.Errorf("entry 7 is of term %d, %v", last.Term, err)
 				}
 			})
+		})
+	}
+}
+
+// TestG5_EntriesAreTakenWhenAllIsInTheSnapshot sends entries to a follower with an empty
+// log: that of a leader whose own snapshot is older, and who has them from there on.
+func TestG5_EntriesAreTakenWhenAllIsInTheSnapshot(t *testing.T) {
+	t.Parallel()
+	for prev := uint64(1); prev <= 6; prev++ {
+		synctest.Test(t, func(t *testing.T) {
+			f := compacted(t, 0)
+			f.send(prev, 1, f.entries[prev+1:], 8)
+			f.applied(8)
+			if first, _ := f.logs.FirstIndex(); first != 7 {
+				t.Errorf("after entries that follow %d the log begins at %d", prev, first)
+			}
 		})
 	}
 }

@@ -84,9 +84,9 @@ func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
 // algorithm.
 //
 // Raft takes entries that follow its last one or one in its log, and none that
-// follow the end of its snapshot when the log has gone on from there: after a
-// snapshot, the answer to the first entries need only be lost. The leader goes back
-// step by step, sends the snapshot again, and goes round like that without a pause.
+// follow something in its snapshot: after a snapshot, the answer to the first entries
+// need only be lost, or another lead with an older snapshot. The leader goes back step
+// by step, sends its snapshot again, and goes round like that without a pause.
 // What is applied here is in the log of every leader of this term or a later one
 // (leader completeness), so entries up to the start of the log are left out, and
 // with them the question what they follow.
@@ -104,7 +104,11 @@ func (p *punctual) append(m *raft.AppendEntriesRequest, r *raft.Raft) *raft.Appe
 	if m.PrevLogEntry == 0 || m.PrevLogEntry > r.AppliedIndex() || m.PrevLogEntry == r.LastIndex() {
 		return &seen
 	}
-	if first, err := p.logs.FirstIndex(); err == nil && m.PrevLogEntry < first {
+	first, err := p.logs.FirstIndex()
+	if first == 0 {
+		first = r.AppliedIndex() + 1 // the log is empty: all there is came with a snapshot
+	}
+	if err == nil && m.PrevLogEntry < first {
 		seen.PrevLogEntry, seen.PrevLogTerm = 0, 0
 		seen.Entries = m.Entries[min(first-1-m.PrevLogEntry, uint64(len(m.Entries))):]
 	}
