@@ -12,10 +12,16 @@ import (
 type follower struct {
 	t       *testing.T
 	raft    *raft.Raft
-	logs    *raft.InmemStore
+	logs    gapless
 	leader  *raft.InmemTransport
 	entries []*raft.Log
 }
+
+// gapless is a log that Raft empties when it installs a snapshot, as it does the one
+// that is the default.
+type gapless struct{ *raft.InmemStore }
+
+func (gapless) IsMonotonic() bool { return true }
 
 const playedTerm = 100 // of the leader; beyond what elections reach here
 
@@ -32,14 +38,14 @@ func newFollower(t *testing.T) *follower {
 // snapshot, and as many of them in its log as trail that.
 func compacted(t *testing.T, trailing uint64) *follower {
 	t.Helper()
-	f := &follower{t: t, logs: raft.NewInmemStore()}
+	f := &follower{t: t, logs: gapless{raft.NewInmemStore()}}
 	_, here := raft.NewInmemTransport("here")
 	_, f.leader = raft.NewInmemTransport("there")
 	f.leader.Connect("here", here)
 	transport := newPunctual(here, f.logs)
 	timing := DefaultTiming()
 	timing.TrailingLogs = trailing
-	r, err := raft.NewRaft(raftConfig("here", timing, hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), f.logs, f.logs, raft.NewInmemSnapshotStore(), transport)
+	r, err := raft.NewRaft(raftConfig("here", timing, hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), transport.logs, f.logs, raft.NewInmemSnapshotStore(), transport)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +140,66 @@ func TestG5_EntriesAreTakenWhenAllIsInTheSnapshot(t *testing.T) {
 				t.Errorf("after entries that follow %d the log begins at %d", prev, first)
 			}
 		})
+	}
+}
+
+// TestG13_InstallingASnapshotKeepsWhatFollowsIt installs a snapshot that ends before the
+// log does. What comes behind it has been acknowledged, and is not sent again.
+func TestG13_InstallingASnapshotKeepsWhatFollowsIt(t *testing.T) {
+	t.Parallel()
+	for name, conflict := range map[string]bool{"the leader has it": false, "the leader has something else": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFollower(t)
+				f.install(7)
+				if first, _ := f.logs.FirstIndex(); first != 8 {
+					t.Errorf("behind a snapshot of seven entries the log begins at %d", first)
+				}
+				last := f.entries[8]
+				if conflict {
+					last = &raft.Log{Index: 8, Term: 2, Type: raft.LogNoop}
+				}
+				f.send(7, 1, []*raft.Log{last}, 8)
+				f.applied(8)
+				var is raft.Log
+				if err := f.logs.GetLog(8, &is); err != nil || is.Term != last.Term {
+					t.Errorf("entry 8 is of term %d, %v, want term %d", is.Term, err, last.Term)
+				}
+			})
+		})
+	}
+}
+
+// install sends a snapshot of the entries up to end.
+func (f *follower) install(end uint64) {
+	f.t.Helper()
+	all := newReplica(hclog.NewNullLogger())
+	all.ApplyBatch(f.entries[2 : end+1])
+	store := raft.NewInmemSnapshotStore()
+	sink, err := store.Create(raft.SnapshotVersionMax, end, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	snapshot, err := all.Snapshot()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := snapshot.Persist(sink); err != nil {
+		f.t.Fatal(err)
+	}
+	meta, content, err := store.Open(sink.ID())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var answer raft.InstallSnapshotResponse
+	err = f.leader.InstallSnapshot("here", "here", &raft.InstallSnapshotRequest{
+		RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("there"), Addr: []byte("there")},
+		SnapshotVersion: raft.SnapshotVersionMax, Term: playedTerm, LastLogIndex: end, LastLogTerm: 1, Size: meta.Size,
+		Configuration: f.entries[1].Data, ConfigurationIndex: 1,
+	}, &answer, content)
+	if err != nil || !answer.Success {
+		f.t.Fatalf("a snapshot up to %d: %+v, %v", end, answer, err)
 	}
 }
 

@@ -17,14 +17,14 @@ import (
 type punctual struct {
 	raft.Transport
 	raft.WithPreVote
-	logs     raft.LogStore
+	logs     *tailLog // what Raft has to use
 	consumer chan raft.RPC
 }
 
 // newPunctual wraps t, for a Raft that keeps its log in logs. The wrapper passes
 // nothing on before serve runs.
 func newPunctual(t raft.Transport, logs raft.LogStore) *punctual {
-	p := &punctual{Transport: t, logs: logs, consumer: make(chan raft.RPC)}
+	p := &punctual{Transport: t, logs: &tailLog{LogStore: logs}, consumer: make(chan raft.RPC)}
 	p.WithPreVote, _ = t.(raft.WithPreVote)
 	return p
 }
@@ -61,6 +61,10 @@ func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
 			RPCHeader: install.RPCHeader, Term: r.CurrentTerm(), Success: install.Term >= r.CurrentTerm(),
 		}, err)
 		return
+	}
+	if ok {
+		p.logs.installing.Store(install.LastLogIndex)
+		defer p.logs.installing.Store(0)
 	}
 	passed := rpc
 	if entries, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {

@@ -33,7 +33,7 @@ func TestSnapshotsThatComeTooLateAreNotInstalled(t *testing.T) {
 				_, there := raft.NewInmemTransport("there")
 				there.Connect("here", here)
 				transport := newPunctual(here, store)
-				r, err := raft.NewRaft(raftConfig("here", DefaultTiming(), hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), store, store, snapshots, transport)
+				r, err := raft.NewRaft(raftConfig("here", DefaultTiming(), hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), transport.logs, store, snapshots, transport)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -128,7 +128,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.cfg.Meta.HasState = hasState
 	n.raft, err = raft.NewRaft(raftConfig(cfg.ID, cfg.Timing, cfg.Logger), n.replica,
-		cfg.Storage.Logs, cfg.Storage.Stable, cfg.Storage.Snapshots, n.transport)
+		n.transport.logs, cfg.Storage.Stable, cfg.Storage.Snapshots, n.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}

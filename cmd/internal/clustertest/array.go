@@ -262,7 +262,7 @@ func (a *Array) g3SingleSite(c *call) {
 		return
 	}
 	for o := range a.inFlight {
-		if o.epoch < c.epoch && o.active() && !a.excused(o, c) {
+		if o.epoch < c.epoch && !a.mayOverlap(o, c) {
 			a.violate("G3: %s promotes to epoch %d while a %s of %s of epoch %d is in flight", c.host, c.epoch, o.kind, o.host, o.epoch)
 		}
 	}
@@ -300,7 +300,7 @@ func (a *Array) g10ToldBeforeServing(c *call) {
 // g16OnePromotion: at most one promotion call is in flight, over all attempts.
 func (a *Array) g16OnePromotion(c *call) {
 	for o := range a.inFlight {
-		if c.kind == promoteCall && o.kind == promoteCall && o.active() && !a.excused(o, c) {
+		if c.kind == promoteCall && o.kind == promoteCall && !a.mayOverlap(o, c) {
 			a.violate("G16: %s promotes (claim %d) while %s does (claim %d)", c.host, c.claim, o.host, o.claim)
 		}
 	}

@@ -35,6 +35,17 @@ func (c *call) sleptPast() bool {
 	return c.slept != agent.slept() && agent.clock() >= c.driver.deadline()+killAfter()
 }
 
+// mayOverlap reports whether a promotion may begin although a call is in flight. One of a
+// machine that is stopped does nothing; what it does when that goes on past its kill, a
+// storage with fencing tokens would refuse. a.mu is held.
+func (a *Array) mayOverlap(o, promotion *call) bool {
+	if o.active() {
+		return a.excused(o, promotion)
+	}
+	o.fenced = o.fenced || o.sleptPast()
+	return true
+}
+
 // excused reports whether a promotion may begin although a call is in flight: that of a
 // machine that was stopped past the kill of the process, or of a process that the kernel
 // does not end, whose agent was to tell that it is stuck and could not before the claim
