@@ -225,11 +225,7 @@ func memberUp(state *fsm.State, cluster, local string, up map[string]Presence) (
 // manageVolume answers POST manageable_volumes: what is on the storage becomes a
 // volume. A reference that names nothing ends as a volume in error.
 func (s *Server) manageVolume(x *exchange) error {
-	schema := "volume_manage"
-	if x.version >= withManageCluster {
-		schema = "volume_manage_316"
-	}
-	body, err := s.valid(x, schema)
+	body, err := s.validSince(x, "volume_manage", withManageCluster)
 	if err != nil {
 		return err
 	}

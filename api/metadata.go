@@ -195,11 +195,7 @@ func mustQuote(text string) []byte {
 
 // updateVolume answers PUT volumes/{id}.
 func (s *Server) updateVolume(x *exchange) error {
-	schema := "volume_update"
-	if x.version >= withStrictBodies {
-		schema = "volume_update_353"
-	}
-	body, err := s.valid(x, schema)
+	body, err := s.validSince(x, "volume_update", withStrictBodies)
 	if err != nil {
 		return err
 	}

@@ -306,6 +306,15 @@ func (s *Server) valid(x *exchange, schema string) (object, error) {
 	return obj, s.schemas.validate(schema, x.raw)
 }
 
+// validSince is valid for a body that has another schema from a microversion on, which is
+// named after it: schema_353 from 3.53 on.
+func (s *Server) validSince(x *exchange, schema string, from microversion) (object, error) {
+	if x.version >= from {
+		schema = fmt.Sprintf("%s_3%d", schema, from)
+	}
+	return s.valid(x, schema)
+}
+
 // sub returns a field that is an object; without one it is empty.
 func (o object) sub(name string) object {
 	var inner object

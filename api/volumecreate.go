@@ -82,11 +82,7 @@ const msgMultiattach = "multiattach parameter has been removed. The default beha
 
 // volumeAsked returns the volume that the body asks for.
 func (s *Server) volumeAsked(x *exchange) (fsm.Volume, error) {
-	schema := "volume_create"
-	if x.version >= withStrictBodies {
-		schema = "volume_create_353"
-	}
-	body, err := s.valid(x, schema)
+	body, err := s.validSince(x, "volume_create", withStrictBodies)
 	if err != nil {
 		return fsm.Volume{}, err
 	}
