@@ -88,9 +88,8 @@ func (o *oracle) g6NobodySeesHalf(node string, index uint64, cl fsm.Cluster) {
 
 // g7OneEffect: a request that is committed again changes nothing.
 func (o *oracle) g7OneEffect(request string, s *step) {
-	first, again := o.requests[request]
-	if !again {
-		first = effect{index: s.index, by: o.now(), refusal: s.refused}
+	if !s.repeats {
+		first := effect{index: s.index, by: o.now(), refusal: s.refused}
 		if s.index > o.shown {
 			first.from = first.by - time.Microsecond // this is the moment at which the first process shows it
 		}
@@ -99,7 +98,7 @@ func (o *oracle) g7OneEffect(request string, s *step) {
 	}
 	o.stats.Add("checked: requests committed twice", 1)
 	if !same(s.before, s.after) {
-		o.violate("G7: entry %d repeats the request of entry %d and changes the state (%T)", s.index, first.index, s.cmd)
+		o.violate("G7: entry %d repeats the request of entry %d and changes the state (%T)", s.index, o.requests[request].index, s.cmd)
 	}
 }
 
