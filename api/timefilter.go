@@ -13,8 +13,14 @@ const (
 	updatedAt = "updated_at"
 )
 
-// timeFilter is what a time must be: for each operator, how it compares with what.
-type timeFilter map[string]time.Time
+// timeFilter is what a time must be, by operator.
+type timeFilter map[string]timeBound
+
+// timeBound is how a time must compare with another one.
+type timeBound struct {
+	holds func(c int) bool // of what Compare returns
+	than  time.Time
+}
 
 // timeFilters reads the filters by time of a list, by name. Before there were any,
 // they are ignored.
@@ -43,7 +49,8 @@ func parseTimeFilter(asked string) (timeFilter, error) {
 	f := timeFilter{}
 	for part := range strings.SplitSeq(asked, ",") {
 		operator, text, found := strings.Cut(part, ":")
-		if _, ok := compareTimes(operator, time.Time{}, time.Time{}); !ok {
+		holds := comparison(operator)
+		if holds == nil {
 			return nil, badRequest("Invalid %s operator", cut(operator))
 		}
 		if !found {
@@ -53,7 +60,7 @@ func parseTimeFilter(asked string) (timeFilter, error) {
 		if !ok {
 			return nil, badRequest("Invalid %s value", cut(text))
 		}
-		f[operator] = at
+		f[operator] = timeBound{holds, at}
 	}
 	return f, nil
 }
@@ -71,8 +78,8 @@ func parseTime(text string) (at time.Time, ok bool) {
 // of returns whether a time passes, as a filter of lists. One that is not set does not.
 func (f timeFilter) of(t fsm.Time) func(string) bool {
 	return func(string) bool {
-		for operator, than := range f {
-			if holds, _ := compareTimes(operator, t.Time(), than); !holds || t == 0 {
+		for _, bound := range f {
+			if t == 0 || !bound.holds(t.Time().Compare(bound.than)) {
 				return false
 			}
 		}
@@ -80,21 +87,21 @@ func (f timeFilter) of(t fsm.Time) func(string) bool {
 	}
 }
 
-// compareTimes compares by the name of an operator; ok is false if there is no such one.
-func compareTimes(operator string, t, than time.Time) (holds, ok bool) {
-	switch c := t.Compare(than); operator {
+// comparison returns what an operator wants of a comparison; nil if there is no such one.
+func comparison(operator string) (holds func(c int) bool) {
+	switch operator {
 	case "gt":
-		return c > 0, true
+		return func(c int) bool { return c > 0 }
 	case "gte":
-		return c >= 0, true
+		return func(c int) bool { return c >= 0 }
 	case "eq":
-		return c == 0, true
+		return func(c int) bool { return c == 0 }
 	case "neq":
-		return c != 0, true
+		return func(c int) bool { return c != 0 }
 	case "lt":
-		return c < 0, true
+		return func(c int) bool { return c < 0 }
 	case "lte":
-		return c <= 0, true
+		return func(c int) bool { return c <= 0 }
 	}
-	return false, false
+	return nil
 }
