@@ -22,7 +22,7 @@ type grant struct {
 func (r *reign) note(host string, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.retired[host] {
+	if r.retired[host] > 0 {
 		return false
 	}
 	g := r.grants[host]
@@ -59,21 +59,24 @@ func (r *reign) heardOf(host string) bool {
 
 // retire refuses a service every lease from now on, if it can hold none any more.
 // Without that, one could be granted between this look and the commit of what
-// rests on it.
+// rests on it. Each call needs a readmit of its own.
 func (r *reign) retire(host string, span, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now < r.wait(host, span) {
 		return false
 	}
-	r.retired[host] = true
+	r.retired[host]++
 	return true
 }
 
+// readmit takes one retire back.
 func (r *reign) readmit(host string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.retired, host)
+	if r.retired[host]--; r.retired[host] == 0 {
+		delete(r.retired, host)
+	}
 }
 
 // live reports whether a service holds a lease that is current, as far as this

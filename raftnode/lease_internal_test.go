@@ -264,6 +264,10 @@ func TestReign(t *testing.T) {
 		if !r.retire("h", 0, at(lease.Grace+time.Second)) || r.note("h", at(lease.Grace+time.Second)) {
 			t.Error("a service that is about to be deleted is granted a lease")
 		}
+		r.retire("h", 0, at(lease.Grace+time.Second))
+		if r.readmit("h"); r.note("h", at(lease.Grace+time.Second)) {
+			t.Error("a service that is deleted twice is granted a lease before the second answer")
+		}
 		if r.readmit("h"); !r.note("h", at(lease.Grace+2*time.Second)) {
 			t.Error("a service that was not deleted is refused for ever")
 		}

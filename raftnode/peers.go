@@ -148,18 +148,47 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string, span time.Dur
 				Message: fmt.Sprintf("service %q may still hold a lease: stop its node and try again in %v", host, n.cfg.Lease.Grace),
 			}
 		}
-		err := n.unstick(ctx, host)
-		if err == nil {
-			err = n.propose(ctx, fsm.DeleteService{Host: host, Term: r.term()})
+		if err := n.unstick(ctx, host); err != nil {
+			r.readmit(host)
+			return err
 		}
-		if _, refused := errors.AsType[*fsm.Refusal](err); err == nil || refused {
-			r.readmit(host) // else nobody knows whether it will be deleted
-		}
-		if err != nil {
+		if err := n.deleteService(ctx, r, host); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// deleteService forgets a service that has been retired. It has leases again once
+// Raft has answered, however long after ctx has ended: what nobody waits for any
+// more may still be committed, and then nobody else would say that it was.
+func (n *Node) deleteService(ctx context.Context, r *reign, host string) error {
+	if !n.asked.begin() {
+		return asOurs(raft.ErrRaftShutdown)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		defer n.asked.asked.Done()
+		err := n.propose(context.WithoutCancel(ctx), fsm.DeleteService{Host: host, Term: r.term()})
+		if decided(err) {
+			r.readmit(host)
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: raft has not answered: %w", fsm.ErrNoLeader, context.Cause(ctx))
+	}
+}
+
+// decided reports whether an entry that was answered with err is applied, or never
+// entered the log. Any other answer means that the leader's term is over, and what
+// comes after it decides.
+func decided(err error) bool {
+	_, refused := errors.AsType[*fsm.Refusal](err)
+	return err == nil || refused || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
 }
 
 // unstick takes it that a driver that could not be ended is gone: whoever removes its

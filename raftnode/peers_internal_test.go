@@ -104,6 +104,31 @@ func TestRemovePeer(t *testing.T) {
 			t.Errorf("RemovePeer = %v", err)
 		}
 	})
+	story(t, "a service that was deleted after nobody waited any more comes back", 3, 3, func(t *testing.T, f *fleet) {
+		leader, n := f.leader(), f.follower()
+		host := f.service(n)
+		f.kill(n)
+		<-time.After(2 * fleetLease().Grace)
+		f.unplug(leader)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := leader.removePeer(ctx, n.id); !errors.Is(err, fsm.ErrNoLeader) {
+			t.Fatalf("removePeer = %v, want %v", err, fsm.ErrNoLeader)
+		}
+		if _, err := leader.grant(t.Context(), f.question(host, n.id)); !errors.Is(err, fsm.ErrConflict) {
+			t.Errorf("while it is being deleted: grant = %v, want %v", err, fsm.ErrConflict)
+		}
+		f.connect(leader)
+		f.until("the service is deleted", func() (gone bool) {
+			leader.View(func(s *fsm.State) { _, is := s.Service(host); gone = !is })
+			return gone
+		})
+		f.start(n)
+		f.service(n)
+		if _, err := leader.grant(t.Context(), f.question(host, n.id)); err != nil {
+			t.Errorf("once it is registered again: %v", err)
+		}
+	})
 	story(t, "nobody of that name", 3, 3, func(t *testing.T, f *fleet) {
 		if err := f.follower().RemovePeer(t.Context(), "z"); !errors.Is(err, fsm.ErrNotFound) {
 			t.Errorf("RemovePeer = %v, want %v", err, fsm.ErrNotFound)

@@ -27,14 +27,14 @@ type reign struct {
 	since   time.Duration    // when caught was closed
 	grants  map[string]grant // by service
 	leased  chan struct{}    // closed and replaced when a lease is granted
-	retired map[string]bool  // services that are about to be deleted
+	retired map[string]int   // how many deletions of a service are not answered
 	steps   map[string]step  // of unfinished failovers, by id
 }
 
 func newReign(n *Node) *reign {
 	return &reign{
 		node: n, elected: n.cfg.Clock(), caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
-		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]bool{}, steps: map[string]step{},
+		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]int{}, steps: map[string]step{},
 	}
 }
 
