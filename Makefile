@@ -141,9 +141,10 @@ bench: build ## The state machine's benchmarks and those of three processes over
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=2h ./fsm ./cmd/... | tee bin/bench.txt
 
 .PHONY: recovery
-recovery: ## How long it takes to go on after kill -9, RUNS times each; also in bin/recovery.json
+recovery: ## How long it takes to go on after kill -9, RUNS times each; bin/recovery.json, and the nodes' logs in bin/_artifacts
 	@mkdir -p bin
-	go test -v -count=1 -timeout=2h ./cmd/internal/bench -run '^TestRecovery$$' -recovery $(RUNS) -recovery-json $(CURDIR)/bin/recovery.json
+	go test -v -count=1 -timeout=2h ./cmd/internal/bench -run '^TestRecovery$$' -recovery $(RUNS) -recovery-json $(CURDIR)/bin/recovery.json \
+		-artifacts -outputdir $(CURDIR)/bin
 
 .PHONY: cover
 cover: ## Coverage of all packages by all tests

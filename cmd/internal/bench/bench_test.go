@@ -17,7 +17,7 @@ import (
 func BenchmarkFailover(b *testing.B) {
 	for _, volumes := range []int{0, 10_000} {
 		b.Run(fmt.Sprintf("volumes=%d", volumes), func(b *testing.B) {
-			d := start(b)
+			d := start(b, "")
 			d.fill(b, volumes)
 			targets := []string{"site-b", "default"}
 			var took []time.Duration
@@ -101,7 +101,7 @@ func (d *deployment) each(b *testing.B, n, clients int, fn func(i int) error) {
 // BenchmarkCommit measures commits through the HTTP API: each request is one
 // entry in the log, answered when the node that was asked has applied it.
 func BenchmarkCommit(b *testing.B) {
-	d := start(b)
+	d := start(b, "")
 	for _, clients := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			began := time.Now()

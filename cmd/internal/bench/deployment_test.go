@@ -29,6 +29,7 @@ const (
 	envIndex = "LOCKSTEP_BENCH_NODE"
 	envDir   = "LOCKSTEP_BENCH_DIR"
 	envPorts = "LOCKSTEP_BENCH_PORTS"
+	envLogs  = "LOCKSTEP_BENCH_LOGS" // a directory for the nodes' logs; none are kept if it is empty
 )
 
 const clusterName = "bench@instant"
@@ -44,14 +45,28 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envIndex) == "" {
 		os.Exit(m.Run()) //nolint:gocritic // there is nothing to tidy up
 	}
-	logger := hclog.NewNullLogger() // what fails is returned, and printed below
-	drivers := func(cfg config.Config, b config.Backend) (driverhost.Backend, error) {
-		return agent.Process(cfg, b, []string{os.Args[0], os.Getenv(envDir)})
-	}
-	if err := agent.Run(ctx, nodeConfig(), "bench", drivers, logger); err != nil {
+	if err := serveNode(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // the node has ended
 	}
+}
+
+// serveNode is the process of a node.
+func serveNode(ctx context.Context) error {
+	logger, cfg := hclog.NewNullLogger(), nodeConfig()
+	if logs := os.Getenv(envLogs); logs != "" {
+		path := filepath.Join(logs, cfg.Node+".log")
+		kept, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // where the test says
+		if err != nil {
+			return err
+		}
+		defer func() { _ = kept.Close() }()
+		logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: kept})
+	}
+	drivers := func(cfg config.Config, b config.Backend) (driverhost.Backend, error) {
+		return agent.Process(cfg, b, []string{os.Args[0], os.Getenv(envDir)})
+	}
+	return agent.Run(ctx, cfg, "bench", drivers, logger)
 }
 
 // serveInstant is the process of a driver.
@@ -83,14 +98,16 @@ func nodeConfig() config.Config {
 type deployment struct {
 	client *client.Client
 	dir    string
+	logs   string // see envLogs
 	ports  []string
 	nodes  []*exec.Cmd // by number; nil while one is dead
 }
 
-// start runs three nodes until the test ends.
-func start(tb testing.TB) *deployment {
+// start runs three nodes until the test ends. Their logs go to a directory, if one is
+// given.
+func start(tb testing.TB, logs string) *deployment {
 	tb.Helper()
-	d := &deployment{dir: tb.TempDir(), nodes: make([]*exec.Cmd, 3)}
+	d := &deployment{dir: tb.TempDir(), logs: logs, nodes: make([]*exec.Cmd, 3)}
 	base, err := freeport.Find(tb.Context(), 9)
 	if err != nil {
 		tb.Fatal(err)
@@ -123,7 +140,7 @@ func start(tb testing.TB) *deployment {
 func (d *deployment) run(tb testing.TB, i int) {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), envIndex+"="+strconv.Itoa(i), envDir+"="+d.dir, envPorts+"="+strings.Join(d.ports, ","))
+	cmd.Env = append(os.Environ(), envIndex+"="+strconv.Itoa(i), envDir+"="+d.dir, envPorts+"="+strings.Join(d.ports, ","), envLogs+"="+d.logs)
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
