@@ -39,10 +39,11 @@ type Timing struct {
 
 // DefaultTiming is for nodes within some milliseconds of each other.
 //
-// A dead leader is replaced after about twice the heartbeat, so 300ms gives
-// some 0.6s; 200ms would give 0.4s, but a process that shares two busy cores
-// with others is now and then not scheduled for 100ms, and an election that
-// nobody needed costs more than it saves.
+// A dead leader is replaced after about twice the heartbeat. A leader that stops for
+// nothing costs far more: the next one waits until every lease of its time has run out
+// (lease.grace) before it goes on without a member that is silent. So a leader has as
+// long as its followers have: with one survivor to hear from, and a machine that
+// stands still for a quarter of a second, 200ms was too little.
 //
 // Commit is Raft's usual 50ms: the leader tells followers of a quiet commit by
 // itself (spread.go), and this is only what is left if that fails.
@@ -50,9 +51,9 @@ type Timing struct {
 // MaxAppendEntries counts entries, and an entry may have 1 MiB.
 func DefaultTiming() Timing {
 	return Timing{
-		Heartbeat:         300 * time.Millisecond,
-		Election:          300 * time.Millisecond,
-		LeaderLease:       200 * time.Millisecond,
+		Heartbeat:         400 * time.Millisecond,
+		Election:          400 * time.Millisecond,
+		LeaderLease:       400 * time.Millisecond,
 		Commit:            50 * time.Millisecond,
 		SnapshotInterval:  30 * time.Second,
 		SnapshotThreshold: 16384,

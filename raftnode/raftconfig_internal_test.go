@@ -24,6 +24,25 @@ func TestDefaultTimingIsWhatRaftAccepts(t *testing.T) {
 	}
 }
 
+// TestLeaderOutlivesAStall: the next leader would have to wait for every lease again.
+func TestLeaderOutlivesAStall(t *testing.T) {
+	t.Parallel()
+	story(t, "the only survivor is silent for a moment", 3, 3, func(t *testing.T, f *fleet) {
+		leader := f.leader()
+		term := leader.raft.CurrentTerm()
+		f.kill(f.follower())
+		for range 5 {
+			f.unplug(leader)
+			<-time.After(190 * time.Millisecond)
+			f.connect(leader)
+			<-time.After(2 * time.Second)
+		}
+		if got := leader.raft.CurrentTerm(); got != term || leader.raft.State() != raft.Leader {
+			t.Errorf("term %d, %v; want to lead in term %d", got, leader.raft.State(), term)
+		}
+	})
+}
+
 func TestTimingNamesEachFieldThatIsOutOfRange(t *testing.T) {
 	t.Parallel()
 	for field, change := range map[string]func(*Timing){
