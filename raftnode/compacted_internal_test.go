@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 
@@ -25,6 +26,9 @@ func (gapless) IsMonotonic() bool { return true }
 
 const playedTerm = 100 // of the leader; beyond what elections reach here
 
+// anyLeader takes entries into an empty log from whoever sends them.
+func anyLeader(context.Context, string) error { return nil }
+
 // newFollower starts a follower that has applied six entries and has the first five
 // of them in a snapshot only, and has two more, which are not committed.
 func newFollower(t *testing.T) *follower {
@@ -42,7 +46,7 @@ func compacted(t *testing.T, trailing uint64) *follower {
 	_, here := raft.NewInmemTransport("here")
 	_, f.leader = raft.NewInmemTransport("there")
 	f.leader.Connect("here", here)
-	transport := newPunctual(here, f.logs)
+	transport := newPunctual(here, f.logs, anyLeader)
 	timing := DefaultTiming()
 	timing.TrailingLogs = trailing
 	r, err := raft.NewRaft(raftConfig("here", timing, hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), transport.logs, f.logs, raft.NewInmemSnapshotStore(), transport)
@@ -50,11 +54,11 @@ func compacted(t *testing.T, trailing uint64) *follower {
 		t.Fatal(err)
 	}
 	f.raft = r
-	stopped := make(chan struct{})
-	go transport.serve(r, stopped)
+	ctx, stop := context.WithCancel(context.Background())
+	go transport.serve(ctx, r)
 	t.Cleanup(func() {
 		_ = r.Shutdown().Error()
-		close(stopped)
+		stop()
 	})
 	servers := raft.Configuration{Servers: []raft.Server{{ID: "here", Address: "here"}, {ID: "there", Address: "there"}}}
 	f.entries = append(f.entries, nil, &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)})

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"context"
 	"io"
 
 	"github.com/hashicorp/raft"
@@ -13,18 +14,21 @@ import (
 // panic when it looks for it. Who has applied all that is in a snapshot needs
 // nothing of it, and says that it has it (Ongaro and Ousterhout, section 7).
 //
-// It also repairs entries that follow what is here in a snapshot only, see append.
+// It also repairs entries that follow what is here in a snapshot only, see append, and
+// takes nothing into an empty log before the node is a peer for good, see isPeer.
 type punctual struct {
 	raft.Transport
 	raft.WithPreVote
 	logs     *tailLog // what Raft has to use
 	consumer chan raft.RPC
+	isPeer   func(ctx context.Context, leader string) error
 }
 
 // newPunctual wraps t, for a Raft that keeps its log in logs. The wrapper passes
-// nothing on before serve runs.
-func newPunctual(t raft.Transport, logs raft.LogStore) *punctual {
-	p := &punctual{Transport: t, logs: &tailLog{LogStore: logs}, consumer: make(chan raft.RPC)}
+// nothing on before serve runs. What isPeer returns is what a leader is answered who
+// sends a node its first entries.
+func newPunctual(t raft.Transport, logs raft.LogStore, isPeer func(ctx context.Context, leader string) error) *punctual {
+	p := &punctual{Transport: t, logs: &tailLog{LogStore: logs}, consumer: make(chan raft.RPC), isPeer: isPeer}
 	p.WithPreVote, _ = t.(raft.WithPreVote)
 	return p
 }
@@ -40,20 +44,29 @@ func (p *punctual) Close() error {
 	return nil
 }
 
-// serve passes messages on, one at a time as Raft takes them, until stop is closed.
+// serve passes messages on, one at a time as Raft takes them, until ctx ends.
 // While it holds one, nothing changes what r has applied but what went before.
-func (p *punctual) serve(r *raft.Raft, stop <-chan struct{}) {
+func (p *punctual) serve(ctx context.Context, r *raft.Raft) {
 	for {
 		select {
 		case rpc := <-p.Transport.Consumer():
-			p.pass(rpc, r, stop)
-		case <-stop:
+			p.pass(ctx, rpc, r)
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
+func (p *punctual) pass(ctx context.Context, rpc raft.RPC, r *raft.Raft) {
+	if leader, brings := bringsLog(rpc.Command); brings && r.LastIndex() == 0 {
+		if err := p.isPeer(ctx, leader); err != nil {
+			if rpc.Reader != nil {
+				_, _ = io.Copy(io.Discard, rpc.Reader) // what follows it on the connection is the next message
+			}
+			rpc.Respond(nil, err)
+			return
+		}
+	}
 	install, ok := rpc.Command.(*raft.InstallSnapshotRequest)
 	if ok && install.LastLogIndex <= r.AppliedIndex() {
 		_, err := io.Copy(io.Discard, rpc.Reader)
@@ -74,14 +87,25 @@ func (p *punctual) pass(rpc raft.RPC, r *raft.Raft, stop <-chan struct{}) {
 	passed.RespChan = answers
 	select {
 	case p.consumer <- passed:
-	case <-stop:
+	case <-ctx.Done():
 		return
 	}
 	select {
 	case answer := <-answers:
 		rpc.RespChan <- answer
-	case <-stop:
+	case <-ctx.Done():
 	}
+}
+
+// bringsLog reports whether a message begins a log, and who sends it.
+func bringsLog(command any) (leader string, brings bool) {
+	switch m := command.(type) {
+	case *raft.AppendEntriesRequest:
+		return string(m.ID), len(m.Entries) > 0
+	case *raft.InstallSnapshotRequest:
+		return string(m.ID), true
+	}
+	return "", false
 }
 
 // append returns a message as Raft has to see it, which is two things short of the

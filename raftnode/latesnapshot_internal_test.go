@@ -32,14 +32,14 @@ func TestSnapshotsThatComeTooLateAreNotInstalled(t *testing.T) {
 				_, here := raft.NewInmemTransport("here")
 				_, there := raft.NewInmemTransport("there")
 				there.Connect("here", here)
-				transport := newPunctual(here, store)
+				transport := newPunctual(here, store, anyLeader)
 				r, err := raft.NewRaft(raftConfig("here", DefaultTiming(), hclog.NewNullLogger()), newReplica(hclog.NewNullLogger()), transport.logs, store, snapshots, transport)
 				if err != nil {
 					t.Fatal(err)
 				}
-				stopped := make(chan struct{})
-				go transport.serve(r, stopped)
-				defer close(stopped)
+				ctx, stop := contextOf(t)
+				go transport.serve(ctx, r)
+				defer stop()
 				defer func() { _ = r.Shutdown().Error() }()
 				servers := raft.Configuration{Servers: []raft.Server{{ID: "here", Address: "here"}}}
 				if err := r.BootstrapCluster(servers).Error(); err != nil {

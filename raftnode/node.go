@@ -20,13 +20,18 @@ type Storage struct {
 	Snapshots raft.SnapshotStore
 }
 
-// hasState reports whether Raft has kept anything: a log, a vote or a snapshot.
+// hasState reports whether there is a log or a snapshot. A term alone is no history:
+// whoever was sent a heartbeat, and nothing else yet, is as new as before.
 func (s Storage) hasState() (bool, error) {
-	has, err := raft.HasExistingState(s.Logs, s.Stable, s.Snapshots)
+	last, err := s.Logs.LastIndex()
 	if err != nil {
 		return false, fmt.Errorf("read the log: %w", err)
 	}
-	return has, nil
+	kept, err := s.Snapshots.List()
+	if err != nil {
+		return false, fmt.Errorf("list the snapshots: %w", err)
+	}
+	return last > 0 || len(kept) > 0, nil
 }
 
 // Discovery tells which nodes there are and where. All of it is a hint.
@@ -121,7 +126,7 @@ func New(cfg Config) (*Node, error) {
 		replica: newReplica(cfg.Logger), cfg: cfg, asker: cfg.Asker, peers: cfg.Discovery,
 		logger: cfg.Logger.With("node", cfg.ID), began: cfg.Clock(), leader: newLeaderWatch(),
 	}
-	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport, cfg.Storage.Logs)
+	n.prover, n.transport = newProver(n.confirmTerm), newPunctual(cfg.Transport, cfg.Storage.Logs, n.isPeer)
 	hasState, err := cfg.Storage.hasState()
 	if err != nil {
 		return nil, err
@@ -139,10 +144,10 @@ func New(cfg Config) (*Node, error) {
 // so. The error is nil after a stop that was asked for.
 func (n *Node) Run(ctx context.Context) error {
 	var wg, serving sync.WaitGroup
-	stopped := make(chan struct{})
-	serving.Go(func() { n.transport.serve(n.raft, stopped) })
+	messages, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving.Go(func() { n.transport.serve(messages, n.raft) })
 	defer serving.Wait()
-	defer close(stopped) // Raft takes messages until it is shut down
+	defer stop() // Raft takes messages until it is shut down
 	ctx, cancel := context.WithCancel(ctx)
 	wg.Go(func() { n.prover.run(ctx) })
 	wg.Go(func() { n.bootstrap(ctx) })

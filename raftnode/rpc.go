@@ -22,6 +22,7 @@ const (
 	methodApplied  = "applied"  // how far have you applied the log
 	methodRemove   = "remove"   // take a node out of the deployment
 	methodSpace    = "space"    // how much space is left for your log
+	methodPeer     = "peer"     // is it committed that a node is a peer
 )
 
 type applyAnswer struct {
@@ -78,6 +79,13 @@ func (n *Node) Answer(ctx context.Context, from, method string, body []byte) ([]
 		return answer(n.space(), nil)
 	case methodApplied:
 		return answer(indexAnswer{n.raft.AppliedIndex()}, nil)
+	case methodPeer:
+		return answerTo(body, func(q peerQuestion) (struct{}, error) {
+			if err := speaksFor(from, q.Node); err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, n.committedPeer(ctx, q)
+		})
 	case methodRemove:
 		return answerTo(body, func(id string) (struct{}, error) { return struct{}{}, n.removePeer(ctx, id) })
 	}

@@ -2,7 +2,7 @@ package clustertest
 
 import (
 	"fmt"
-	"time"
+	"slices"
 )
 
 // member lets one more node join, or has one leave for good.
@@ -64,10 +64,12 @@ func (s *story) comeBack() {
 	select {
 	case d := <-s.left:
 		s.leaving = nil
+		s.returned = slices.DeleteFunc(s.returned, func(m *Member) bool { return m == d.member })
 		switch d.back {
 		case 0:
 			s.note("comes back with the disk that it had: %s", d.member.ID)
 			s.stats.Add("member: comes back with its old disk", 1)
+			s.returned = append(s.returned, d.member)
 		case 1:
 			s.note("comes back with an empty disk: %s", d.member.ID)
 			s.stats.Add("member: comes back with an empty disk", 1)
@@ -80,38 +82,17 @@ func (s *story) comeBack() {
 	}
 }
 
-// admit empties the disks of nodes that are locked out, as their log tells an
-// operator to: one that joined got a part of the log from a leader that was deposed
-// before it had committed that the node is a peer. It may take two times: what was
-// under way to a peer that was removed goes to the node that comes in its place.
+// admit empties the disks of nodes that came back with what they had before they were
+// removed, as their log tells an operator to. Any other node joins by itself.
 func (s *story) admit() {
-	for range 3 {
-		<-time.After(3 * time.Second) // whoever leads then was elected after all was mended, or never lost a majority
-		if !s.admitOnce() {
-			return
-		}
-	}
-}
-
-func (s *story) admitOnce() (locked bool) {
-	peers, err := s.c.Leader().Node.Peers()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	known := map[string]bool{}
-	for _, p := range peers {
-		known[p.ID] = true
-	}
-	for _, m := range s.c.members() {
-		if known[m.ID] || m.expect > 0 || !m.disk.used() {
-			continue
+	for _, m := range s.returned {
+		if !m.disk.used() || !slices.Contains(s.c.members(), m) {
+			continue // it never had anything, or was removed once more
 		}
 		s.note("locked out: %s", m.ID)
 		s.stats.Add("member: locked out", 1)
-		locked = true
 		s.c.Kill(m)
 		m.disk.wipe()
 		s.c.Restart(m)
 	}
-	return locked
 }

@@ -25,6 +25,7 @@ type story struct {
 	links    []func()           // how to mend each link that is cut
 	leaving  *Member            // that was turned off for good and is not removed yet, if there is one
 	left     chan departure     // it, once that is done
+	returned []*Member          // with what they had before they were removed
 	stuck    *Member            // whose drivers the kernel holds, if there is one
 	joined   int
 	serial   int
