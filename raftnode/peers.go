@@ -90,7 +90,8 @@ func (n *Node) RemovePeer(ctx context.Context, id string) error {
 }
 
 func (n *Node) removePeer(ctx context.Context, id string) error {
-	if _, err := n.leading(); err != nil {
+	r, err := n.leading()
+	if err != nil {
 		return err
 	}
 	var hosts []string
@@ -111,13 +112,15 @@ func (n *Node) removePeer(ctx context.Context, id string) error {
 	if id == n.cfg.ID {
 		return n.handOver(ctx)
 	}
-	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture {
-		return n.raft.RemoveServer(raft.ServerID(id), 0, timeout)
+	return r.change(ctx, func() error {
+		_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture {
+			return n.raft.RemoveServer(raft.ServerID(id), 0, timeout)
+		})
+		if err != nil {
+			return err
+		}
+		return n.propose(ctx, fsm.RemoveNode{ID: id})
 	})
-	if err != nil {
-		return err
-	}
-	return n.propose(ctx, fsm.RemoveNode{ID: id})
 }
 
 // handOver has another node lead, so that this one can be removed: whoever is
@@ -202,10 +205,23 @@ func (n *Node) unstick(ctx context.Context, host string) error {
 	return n.propose(ctx, fsm.ReportStuck{Host: host})
 }
 
+// change lets one at a time look at the Raft configuration and change it: a change
+// that rests on an earlier look could take back who was removed. Raft could compare the
+// index of the configuration that was seen, but tells nobody what that is.
+func (r *reign) change(ctx context.Context, fn func() error) error {
+	select {
+	case r.changing <- struct{}{}:
+		defer func() { <-r.changing }()
+		return fn()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: another change of who is a peer is under way: %w", fsm.ErrNoLeader, context.Cause(ctx))
+	}
+}
+
 // tendMembers adds, promotes and readdresses peers while this node leads, one
 // change at a time.
-func (n *Node) tendMembers(ctx context.Context) {
-	tick := time.NewTicker(max(n.cfg.Interval, 250*time.Millisecond))
+func (r *reign) tendMembers(ctx context.Context) {
+	tick := time.NewTicker(max(r.node.cfg.Interval, 250*time.Millisecond))
 	defer tick.Stop()
 	var kept progress
 	said := map[raft.ServerID]string{}
@@ -215,35 +231,43 @@ func (n *Node) tendMembers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		in, seen, err := n.membershipInput(ctx, &kept)
-		if err != nil {
-			n.logger.Debug("membership not known", "error", err)
-			continue
-		}
-		action := membershipStep(in)
-		for id, why := range action.Blocked {
-			if said[id] != why {
-				said[id] = why
-				n.logger.Warn("a node cannot join", "peer", id, "reason", why)
-			}
-		}
-		if action.Change == membershipKeep {
-			continue
-		}
-		if err := n.change(ctx, action, seen); err != nil {
-			n.logger.Warn("membership not changed", "change", action.Change, "peer", action.Server.ID, "error", err)
-			continue
-		}
-		n.logger.Info("membership changed", "change", action.Change, "peer", action.Server.ID, "address", action.Server.Address)
+		_ = r.change(ctx, func() error { // what goes wrong is logged, and looked at again
+			r.node.tendOnce(ctx, &kept, said)
+			return nil
+		})
 	}
 }
 
-// membershipInput looks at who is a peer and who could be. The index is that of
-// the configuration seen, on which any change is conditional.
-func (n *Node) membershipInput(ctx context.Context, kept *progress) (in membershipInput, seen uint64, err error) {
+// tendOnce looks at who is a peer and who could be, and makes the change that is due.
+// What it has said of a node that cannot join it says no more.
+func (n *Node) tendOnce(ctx context.Context, kept *progress, said map[raft.ServerID]string) {
+	in, err := n.membershipInput(ctx, kept)
+	if err != nil {
+		n.logger.Debug("membership not known", "error", err)
+		return
+	}
+	action := membershipStep(in)
+	for id, why := range action.Blocked {
+		if said[id] != why {
+			said[id] = why
+			n.logger.Warn("a node cannot join", "peer", id, "reason", why)
+		}
+	}
+	if action.Change == membershipKeep {
+		return
+	}
+	if err := n.changeMembers(ctx, action); err != nil {
+		n.logger.Warn("membership not changed", "change", action.Change, "peer", action.Server.ID, "error", err)
+		return
+	}
+	n.logger.Info("membership changed", "change", action.Change, "peer", action.Server.ID, "address", action.Server.Address)
+}
+
+// membershipInput looks at who is a peer and who could be.
+func (n *Node) membershipInput(ctx context.Context, kept *progress) (membershipInput, error) {
 	future := n.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
-		return membershipInput{}, 0, fmt.Errorf("read the raft configuration: %w", err)
+		return membershipInput{}, fmt.Errorf("read the raft configuration: %w", err)
 	}
 	servers := future.Configuration().Servers
 	registered := map[raft.ServerID]string{}
@@ -256,7 +280,7 @@ func (n *Node) membershipInput(ctx context.Context, kept *progress) (in membersh
 		Registered: registered,
 		Leader:     raft.ServerID(n.cfg.ID), Servers: servers, Peers: n.peers.Peers(), Format: int(fsm.Format),
 		VoterLimit: n.cfg.VoterLimit, KeptUp: kept.observe(time.Now(), n.caughtUp(ctx, servers)),
-	}, future.Index(), nil
+	}, nil
 }
 
 // caughtUp asks all non-voters at once how far they have applied the log, and
@@ -285,11 +309,11 @@ func (n *Node) caughtUp(ctx context.Context, servers []raft.Server) (current []r
 	return current
 }
 
-func (n *Node) change(ctx context.Context, action membershipAction, seen uint64) error {
+func (n *Node) changeMembers(ctx context.Context, action membershipAction) error {
 	server := action.Server
 	switch action.Change {
 	case membershipRemove:
-		_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return n.raft.RemoveServer(server.ID, seen, timeout) })
+		_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return n.raft.RemoveServer(server.ID, 0, timeout) })
 		return err
 	case membershipRenew:
 		return n.renew(ctx, string(server.ID))
@@ -299,7 +323,7 @@ func (n *Node) change(ctx context.Context, action membershipAction, seen uint64)
 	if action.Change == membershipPromote || action.Change == membershipReaddress && server.Suffrage == raft.Voter {
 		add = n.raft.AddVoter
 	}
-	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return add(server.ID, server.Address, seen, timeout) })
+	_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture { return add(server.ID, server.Address, 0, timeout) })
 	return err
 }
 

@@ -136,6 +136,31 @@ func TestRemovePeer(t *testing.T) {
 	})
 }
 
+// TestPeersAreChangedOneAtATime: who is being removed would be added again.
+func TestPeersAreChangedOneAtATime(t *testing.T) {
+	t.Parallel()
+	story(t, "the operator while the leader looks, and the leader while an operator removes", 3, 3, func(t *testing.T, f *fleet) {
+		leader, n := f.leader(), f.follower()
+		f.kill(n)
+		<-time.After(2 * fleetLease().Grace)
+		r, err := leader.leading()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.change(t.Context(), func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return leader.removePeer(ctx, n.id)
+		})
+		if _, member := suffrage(t, f)[n.id]; !errors.Is(err, fsm.ErrNoLeader) || !member {
+			t.Errorf("removePeer = %v, want %v; still a peer: %v", err, fsm.ErrNoLeader, member)
+		}
+		if err := leader.removePeer(t.Context(), n.id); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
 func TestSnapshotReachesANodeThatWasAway(t *testing.T) {
 	t.Parallel()
 	story(t, "and it can lead from there", 3, 3, func(t *testing.T, f *fleet) {

@@ -21,6 +21,7 @@ type reign struct {
 	committed chan struct{} // of capacity one: something was, see spread
 	logger    hclog.Logger
 	space     shortages
+	changing  chan struct{} // of capacity one: who holds it may change the Raft configuration
 
 	mu      sync.Mutex
 	number  uint64           // the term; set before caught is closed
@@ -34,7 +35,8 @@ type reign struct {
 func newReign(n *Node) *reign {
 	return &reign{
 		node: n, elected: n.cfg.Clock(), caught: make(chan struct{}), committed: make(chan struct{}, 1), logger: n.logger.Named("coordinator"),
-		grants: map[string]grant{}, leased: make(chan struct{}), retired: map[string]int{}, steps: map[string]step{},
+		changing: make(chan struct{}, 1),
+		grants:   map[string]grant{}, leased: make(chan struct{}), retired: map[string]int{}, steps: map[string]step{},
 	}
 }
 
@@ -44,7 +46,7 @@ func (r *reign) run(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { r.node.tendMembers(ctx) })
+	wg.Go(func() { r.tendMembers(ctx) })
 	wg.Go(func() { r.spread(ctx) })
 	wg.Go(func() { r.tendSpace(ctx) })
 	r.coordinate(ctx)
