@@ -219,13 +219,17 @@ func FuzzAnswer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range [][]byte{nil, entry, entry[:len(entry)-1], append(bytes.Clone(entry), 0), lease, {0xff}, []byte("\x63abc")} {
+	peer, err := cbor.Marshal(peerQuestion{Node: "a", Directory: "d"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{nil, entry, entry[:len(entry)-1], append(bytes.Clone(entry), 0), lease, peer, {0xff}, []byte("\x63abc")} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			n := startFleet(t, 1, 1).nodes[0]
-			for _, method := range []string{methodApply, methodLease, methodTerm, methodRead, methodPresence, methodApplied, methodRemove, string(body)} {
+			for _, method := range []string{methodApply, methodLease, methodTerm, methodRead, methodPresence, methodApplied, methodSpace, methodPeer, methodRemove, string(body)} {
 				if answer, err := n.Answer(t.Context(), "", method, body); err == nil && len(answer) == 0 {
 					t.Errorf("%q: no answer and no error", method)
 				}
