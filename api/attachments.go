@@ -207,11 +207,7 @@ func (s *Server) completeAttachment(x *exchange) error {
 		x.empty(http.StatusNoContent, typeJSON)
 		return nil
 	}
-	err = s.act(x, a.ID, fsm.UpdateAttachment{ID: a.ID, Complete: true})
-	if r, ok := refusedFor(err, fsm.ErrConflict); ok {
-		return badRequest("Invalid volume: attachment %s must be attaching to be completed, not %s.", a.ID, r.Value)
-	}
-	if err != nil {
+	if err := s.act(x, a.ID, fsm.UpdateAttachment{ID: a.ID, Complete: true}); err != nil {
 		return fmt.Errorf("complete attachment %s: %w", a.ID, err)
 	}
 	x.empty(http.StatusNoContent, typeJSON)

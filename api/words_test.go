@@ -226,6 +226,25 @@ func TestWordsOfVolumes(t *testing.T) {
 	})
 }
 
+// A reserved attachment is completed as in Cinder, which asks for no connector.
+func TestReservedAttachmentIsCompleted(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := newClient(t, newServer(t, n))
+	id := createVolume(t, c, obj{"size": 1})
+	n.work(t)
+	a := c.do(http.MethodPost, "/v3/attachments", obj{"attachment": obj{"volume_uuid": id}})
+	wantStatus(t, a, http.StatusOK)
+	at, _ := a.at(t, "attachment", "id").(string)
+	wantStatus(t, c.do(http.MethodPost, "/v3/attachments/"+at+"/action", obj{"os-complete": obj{}}), http.StatusNoContent)
+	if got := c.do(http.MethodGet, "/v3/attachments/"+at, nil).at(t, "attachment", "status"); got != "attached" {
+		t.Errorf("the attachment is %v", got)
+	}
+	if got := c.do(http.MethodGet, "/v3/volumes/"+id, nil).at(t, "volume", "status"); got != "in-use" {
+		t.Errorf("the volume is %v", got)
+	}
+}
+
 // What is attached can be completed twice, and gets no snapshot without force.
 func TestWordsOfAttachedVolumes(t *testing.T) {
 	t.Parallel()

@@ -166,7 +166,8 @@ func (c CreateAttachment) apply(s *State, m Meta) error {
 	})
 }
 
-// UpdateAttachment notes the connector of an attachment, or that it is complete.
+// UpdateAttachment notes the connector of an attachment, or that it is complete, which
+// whoever attaches says: as in Cinder also of one without a connector.
 type UpdateAttachment struct {
 	ID         string `cbor:"1,keyasint"`
 	Complete   bool   `cbor:"2,keyasint,omitempty"`
@@ -184,13 +185,11 @@ func (c UpdateAttachment) apply(s *State, m Meta) error {
 	}
 	a := new(*old)
 	a.UpdatedAt = m.At
-	if !c.Complete {
+	if c.Complete {
+		a.Status = AttachAttached
+	} else {
 		a.Status, a.Connected, a.AttachedAt = AttachAttaching, true, m.At
 		a.HostName, a.Mountpoint, a.Mode = c.HostName, c.Mountpoint, c.Mode
-	} else if a.Status != AttachAttaching {
-		return refuseField(ErrConflict, "status", string(a.Status), fmt.Sprintf("attachment %s is %s", a.ID, a.Status), string(AttachAttaching))
-	} else {
-		a.Status = AttachAttached
 	}
 	return s.editVolumeWith(a.VolumeID, m, func(v, _ *Volume) error {
 		if v.busy() {

@@ -29,7 +29,6 @@ func TestDescriptionsAreRefused(t *testing.T) {
 		"attach with an id that is taken":        {fsm.CreateAttachment{Attachment: fsm.Attachment{ID: "a1", VolumeID: "v1"}}, fsm.ErrExists},
 		"attach a volume nobody knows":           {fsm.CreateAttachment{Attachment: fsm.Attachment{ID: "a2", VolumeID: "v9"}}, fsm.ErrNotFound},
 		"update an attachment nobody knows":      {fsm.UpdateAttachment{ID: "a9"}, fsm.ErrNotFound},
-		"complete without a connector":           {fsm.UpdateAttachment{ID: "a1", Complete: true}, fsm.ErrConflict},
 		"delete the attachment of another":       {fsm.DeleteAttachments{VolumeID: "v1", ID: "a1"}, fsm.ErrNotFound},
 		"delete what is used":                    {fsm.DeleteVolume{ID: "used"}, fsm.ErrConflict},
 		"delete what has snapshots":              {fsm.DeleteVolume{ID: "v1"}, fsm.ErrConflict},
