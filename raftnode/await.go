@@ -53,25 +53,44 @@ func (p *pending) close(within time.Duration) {
 // a disk that hangs keeps Raft from answering, and must not keep a caller with a
 // deadline. What was asked may come true all the same.
 func await[F raft.Future](ctx context.Context, n *Node, ask func(timeout time.Duration) F) (answer F, err error) {
+	return outlive(ctx, n, func() (F, error) {
+		future := ask(timeLeft(ctx))
+		return future, asOurs(future.Error())
+	})
+}
+
+// outlive returns what ask does, or gives up when ctx ends. Ask goes on until it has
+// its answer; the node waits for it before it shuts Raft down.
+func outlive[A any](ctx context.Context, n *Node, ask func() (A, error)) (answer A, err error) {
 	if !n.asked.begin() {
 		return answer, asOurs(raft.ErrRaftShutdown)
 	}
 	type outcome struct {
-		future F
+		answer A
 		err    error
 	}
 	answered := make(chan outcome, 1)
 	go func() {
 		defer n.asked.asked.Done()
-		future := ask(timeLeft(ctx))
-		answered <- outcome{future, future.Error()}
+		answer, err := ask()
+		answered <- outcome{answer, err}
 	}()
 	select {
 	case o := <-answered:
-		return o.future, asOurs(o.err)
+		return o.answer, o.err
 	case <-ctx.Done():
 		return answer, fmt.Errorf("%w: raft has not answered: %w", fsm.ErrNoLeader, context.Cause(ctx))
 	}
+}
+
+// commitsIn commits an entry that says nothing, and so all before it in the log, in a
+// term that this node leads.
+func (n *Node) commitsIn(ctx context.Context, term uint64) error {
+	_, err := await(ctx, n, n.raft.Barrier)
+	if err == nil && n.raft.CurrentTerm() != term {
+		err = fsm.ErrNotLeader
+	}
+	return err
 }
 
 // timeLeft is how long Raft may take to accept something.

@@ -37,6 +37,10 @@ func parseDirectory(text string) (fsm.Directory, error) {
 	return fsm.Directory{ID: parts[0], Start: start, Nonce: parts[2]}, nil
 }
 
+// otherDirectory reports whether a node has another data directory than it had, by
+// their ids. Of one without files there is none to compare.
+func otherDirectory(had, has string) bool { return had != "" && has != "" && had != has }
+
 // directories is which data directory each node has, as far as this node knows:
 // by its state, and by its log as long as that is not applied. A voter that has
 // lost its directory must not be heard by one who has not applied its

@@ -142,8 +142,7 @@ func live(peers []Peer) []Peer {
 // replaced reports whether a node has come back with a data directory that holds
 // nothing and is not the one it had.
 func (m *members) replaced(peer Peer) bool {
-	had := m.Registered[raft.ServerID(peer.ID)]
-	return had != "" && peer.Meta.Directory != "" && had != peer.Meta.Directory && !peer.Meta.HasState
+	return otherDirectory(m.Registered[raft.ServerID(peer.ID)], peer.Meta.Directory) && !peer.Meta.HasState
 }
 
 // emptied returns the servers that have lost their data directory, if the voters

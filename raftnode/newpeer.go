@@ -35,15 +35,14 @@ func (n *Node) isPeer(ctx context.Context, leader string) error {
 // committed in this term, is committed itself.
 func (n *Node) committedPeer(ctx context.Context, q peerQuestion) error {
 	term := n.raft.CurrentTerm()
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return fmt.Errorf("read the raft configuration: %w", err)
+	servers, err := n.servers()
+	if err != nil {
+		return err
 	}
-	servers := future.Configuration().Servers
 	var known fsm.Node
 	n.View(func(s *fsm.State) { known, _ = s.Node(q.Node) })
 	isPeer := slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == q.Node })
-	if other := known.Directory.ID; !isPeer || other != "" && q.Directory != "" && other != q.Directory {
+	if !isPeer || otherDirectory(known.Directory.ID, q.Directory) {
 		return &fsm.Refusal{
 			Code: fsm.ErrConflict, Field: "node", Value: q.Node,
 			Message: fmt.Sprintf("node %q, with this data directory, is no peer of the deployment", q.Node),
@@ -52,11 +51,7 @@ func (n *Node) committedPeer(ctx context.Context, q peerQuestion) error {
 	if n.startedWith(servers) {
 		return nil
 	}
-	_, err := await(ctx, n, n.raft.Barrier)
-	if err == nil && n.raft.CurrentTerm() != term {
-		err = fsm.ErrNotLeader
-	}
-	return err
+	return n.commitsIn(ctx, term)
 }
 
 // startedWith reports whether these are the servers that the deployment was started

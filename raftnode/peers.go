@@ -54,13 +54,13 @@ type PeerStatus struct {
 
 // Peers returns the nodes in the Raft configuration, by id.
 func (n *Node) Peers() ([]PeerStatus, error) {
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return nil, fmt.Errorf("read the raft configuration: %w", err)
+	servers, err := n.servers()
+	if err != nil {
+		return nil, err
 	}
 	leader, _ := n.leaderID()
 	var all []PeerStatus
-	for _, server := range future.Configuration().Servers {
+	for _, server := range servers {
 		p := PeerStatus{
 			ID: string(server.ID), Raft: string(server.Address),
 			Voter: server.Suffrage == raft.Voter, Leader: string(server.ID) == leader,
@@ -73,6 +73,15 @@ func (n *Node) Peers() ([]PeerStatus, error) {
 	}
 	slices.SortFunc(all, func(a, b PeerStatus) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
+}
+
+// servers returns the latest Raft configuration, committed or not.
+func (n *Node) servers() ([]raft.Server, error) {
+	future := n.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return nil, fmt.Errorf("read the raft configuration: %w", err)
+	}
+	return future.Configuration().Servers, nil
 }
 
 // RemovePeer takes a node out of the deployment, through the leader. Its services
@@ -113,10 +122,8 @@ func (n *Node) removePeer(ctx context.Context, id string) error {
 		return n.handOver(ctx)
 	}
 	return r.change(ctx, func() error {
-		_, err := await(ctx, n, func(timeout time.Duration) raft.IndexFuture {
-			return n.raft.RemoveServer(raft.ServerID(id), 0, timeout)
-		})
-		if err != nil {
+		gone := membershipAction{Change: membershipRemove, Server: raft.Server{ID: raft.ServerID(id)}}
+		if err := n.changeMembers(ctx, gone); err != nil {
 			return err
 		}
 		return n.propose(ctx, fsm.RemoveNode{ID: id})
@@ -166,24 +173,14 @@ func (n *Node) deleteServices(ctx context.Context, hosts []string, span time.Dur
 // Raft has answered, however long after ctx has ended: what nobody waits for any
 // more may still be committed, and then nobody else would say that it was.
 func (n *Node) deleteService(ctx context.Context, r *reign, host string) error {
-	if !n.asked.begin() {
-		return asOurs(raft.ErrRaftShutdown)
-	}
-	answered := make(chan error, 1)
-	go func() {
-		defer n.asked.asked.Done()
+	_, err := outlive(ctx, n, func() (struct{}, error) {
 		err := n.propose(context.WithoutCancel(ctx), fsm.DeleteService{Host: host, Term: r.term()})
 		if decided(err) {
 			r.readmit(host)
 		}
-		answered <- err
-	}()
-	select {
-	case err := <-answered:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: raft has not answered: %w", fsm.ErrNoLeader, context.Cause(ctx))
-	}
+		return struct{}{}, err
+	})
+	return err
 }
 
 // decided reports whether an entry that was answered with err is applied, or never
@@ -265,11 +262,10 @@ func (n *Node) tendOnce(ctx context.Context, kept *progress, said map[raft.Serve
 
 // membershipInput looks at who is a peer and who could be.
 func (n *Node) membershipInput(ctx context.Context, kept *progress) (membershipInput, error) {
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return membershipInput{}, fmt.Errorf("read the raft configuration: %w", err)
+	servers, err := n.servers()
+	if err != nil {
+		return membershipInput{}, err
 	}
-	servers := future.Configuration().Servers
 	registered := map[raft.ServerID]string{}
 	n.View(func(s *fsm.State) {
 		for node := range s.Nodes() {

@@ -162,12 +162,12 @@ func (n *Node) provenIndex(ctx context.Context, r *reign) (uint64, error) {
 }
 
 func (n *Node) voters() ([]string, error) {
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return nil, fmt.Errorf("read the raft configuration: %w", err)
+	servers, err := n.servers()
+	if err != nil {
+		return nil, err
 	}
 	var ids []string
-	for _, server := range future.Configuration().Servers {
+	for _, server := range servers {
 		if server.Suffrage == raft.Voter {
 			ids = append(ids, string(server.ID))
 		}

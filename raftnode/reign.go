@@ -58,8 +58,7 @@ func (r *reign) run(ctx context.Context) {
 func (r *reign) catchUp(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		term := r.node.raft.CurrentTerm()
-		_, err := await(ctx, r.node, r.node.raft.Barrier)
-		if err == nil && r.node.raft.CurrentTerm() == term {
+		if r.node.commitsIn(ctx, term) == nil {
 			r.mu.Lock()
 			r.number, r.since = term, r.node.cfg.Clock()
 			r.mu.Unlock()

@@ -111,8 +111,8 @@ func (r *reign) tendSpace(ctx context.Context) {
 
 // askForSpace asks all other voters at once and returns those that have some.
 func (r *reign) askForSpace(ctx context.Context) (roomy []raft.Server, err error) {
-	future := r.node.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
+	servers, err := r.node.servers()
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
@@ -121,7 +121,7 @@ func (r *reign) askForSpace(ctx context.Context) (roomy []raft.Server, err error
 	voters := 0
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for _, server := range future.Configuration().Servers {
+	for _, server := range servers {
 		if server.Suffrage != raft.Voter {
 			continue
 		}

@@ -15,7 +15,7 @@ type disk struct {
 	began time.Time // of the fsync that is under way; zero if none is
 }
 
-// watchDisk appends to a file and syncs it twenty times a second, until the test ends.
+// watchDisk writes to a file and syncs it twenty times a second, until the test ends.
 func (d *deployment) watchDisk(t *testing.T) *disk {
 	t.Helper()
 	f, err := os.Create(filepath.Join(d.dir, "watched"))
